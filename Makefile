@@ -1,0 +1,35 @@
+# Needs python3 with its venv module; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+WORKDIR ?= runs/demo
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint benchmark conformance tensorboard clean
+
+demo: $(VENV)/.installed
+	$(RUN) -m apps.image_classification.train --data=digits --model=resnet20 --workdir=$(WORKDIR)
+
+test: $(VENV)/.installed
+	$(RUN) -m pytest
+
+lint: $(VENV)/.installed
+	$(RUN) -m ruff check .
+
+conformance: $(VENV)/.installed
+	$(RUN) -m tests.conformance.matrix
+
+benchmark: $(VENV)/.installed
+	$(RUN) -m benchmarks.run
+
+tensorboard: $(VENV)/.installed
+	$(RUN) -m tensorboard.main --logdir runs
+
+# Installed anew whenever the dependencies change.
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

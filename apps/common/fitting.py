@@ -1,0 +1,251 @@
+"""Fitting: number of steps, callbacks, resuming. `model.compile` and `strategy.fit` stay in the applications."""
+
+import csv
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import sys
+import time
+
+import tf_keras as keras
+
+from strategies import checkpoint
+
+TIMED_STEPS = 50
+_UNTIMED_STEPS = 3  # tracing and the first, slower steps
+
+
+class TrainingDiverged(ValueError):
+    """The loss is not finite."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a resumed run has to know beyond weights and optimizer. Stored as the state of each checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_value: float | None = None
+    best_epoch: int = -1
+    epochs_without_gain: int = 0
+    stopped_early: bool = False
+    metrics: dict = dataclasses.field(default_factory=dict, repr=False)  # running metrics of a cut epoch
+
+
+def total_steps(run, make_model, strategy, train, validation):
+    """Number of training steps of a run: fixed once, kept in `config.json` from `run.begin()` on.
+
+    Without a `--time_budget` it follows from `--epochs`. With one, a throw-away copy of the model is timed, so that the
+    run itself begins from untouched weights.
+
+    Args:
+        run: the `workdir.Run`.
+        make_model: `make_model(total_steps) -> compiled keras.Model`.
+        strategy: distribution strategy.
+        train, validation: streams; validation may be None.
+
+    Raises:
+        ValueError: the budget does not suffice for a single step.
+    """
+    if "total_steps" in run.resolved:
+        return run.resolved["total_steps"]
+    config = run.config
+    steps = config.epochs * train.steps_per_epoch
+    if config.time_budget:
+        began = time.perf_counter()
+        step_seconds, epoch_seconds, startup_seconds = measure_speed(make_model, strategy, train, validation)
+        left = config.time_budget * 60 - (time.perf_counter() - began) - startup_seconds
+        steps = int(left / (step_seconds + epoch_seconds / train.steps_per_epoch))
+        if steps < 1:
+            raise ValueError(f"--time_budget={config.time_budget:g} minutes leaves no time to train: a step takes "
+                             f"{step_seconds:.3f} s, validation {epoch_seconds:.1f} s, starting {startup_seconds:.1f} "
+                             "s. Give more time or a smaller --model.")
+        run.resolved["timed_step_seconds"] = round(step_seconds, 6)
+    run.resolved["total_steps"] = steps
+    return steps
+
+
+def measure_speed(make_model, strategy, train, validation):
+    """Times a throw-away model: (seconds a step, seconds of one validation pass, seconds of building and tracing)."""
+    began = time.perf_counter()
+    with strategy.scope():
+        model = make_model(10**6)
+    clock = _StepClock()
+    strategy.fit(model, train, start_step=0, total_steps=_UNTIMED_STEPS + TIMED_STEPS, callbacks=[clock], verbose=0)
+    startup = clock.times[_UNTIMED_STEPS - 1] - began
+    step = (clock.times[-1] - clock.times[_UNTIMED_STEPS - 1]) / TIMED_STEPS
+    evaluation = 0.0
+    if validation is not None:
+        batches = min(10, validation.steps_per_epoch)
+        model.evaluate(validation().take(batches), verbose=0)  # traces
+        began = time.perf_counter()
+        model.evaluate(validation().take(batches), verbose=0)
+        evaluation = (time.perf_counter() - began) * validation.steps_per_epoch / batches
+    return step, evaluation, startup
+
+
+class _StepClock(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.times = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.times.append(time.perf_counter())
+
+
+def restore(run, model):
+    """Loads the newest checkpoint into a compiled model; returns the `Progress` to go on from."""
+    found = run.checkpoints.latest()
+    if found is None:
+        return Progress()
+    arrays, state = found
+    checkpoint.restore(model, arrays)
+    progress = Progress(**state)
+    progress.metrics = {k: v for k, v in arrays.items() if k.startswith("metrics/")}
+    print(f"Resuming {run.path} at step {progress.step}.")
+    return progress
+
+
+def restore_best(run, model):
+    """Loads the weights of the best epoch."""
+    arrays, _ = checkpoint.read(run.checkpoints.path / "best.npz")
+    checkpoint.restore(model, arrays, with_optimizer=False)
+
+
+def callbacks(run, progress, train, *, monitor="val_accuracy", mode="max", extra=()):
+    """The callbacks of every fit, in the order in which they must run.
+
+    Args:
+        run, progress: the run and where it stands.
+        train: training stream.
+        monitor: validation metric that decides which epoch is best.
+        mode: "max" or "min".
+        extra: the application's own callbacks, run before the checkpoint is written.
+    """
+    tensorboard = keras.callbacks.TensorBoard(run.folder("logs"), update_freq="epoch", write_graph=True)
+    return [RestoreMetrics(progress, train.steps_per_epoch), StopOnNaN(run), tensorboard,
+            History(run.path / "history.csv"), *extra,
+            Keeper(run, progress, train.steps_per_epoch, monitor, mode)]
+
+
+class RestoreMetrics(keras.callbacks.Callback):
+    """Puts the running metrics of a cut epoch back, so that its row in the history is that of a whole epoch."""
+
+    def __init__(self, progress, steps_per_epoch):
+        super().__init__()
+        self._values = progress.metrics if progress.step % steps_per_epoch else {}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._values:
+            variables = [v for metric in self.model.metrics for v in metric.variables]
+            for name, variable in zip(checkpoint.variable_names(variables), variables):
+                if f"metrics/{name}" in self._values:
+                    variable.assign(self._values[f"metrics/{name}"])
+            self._values = {}
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends training at the first step whose loss is not finite; what was saved before stays."""
+
+    def __init__(self, run):
+        super().__init__()
+        self._run = run
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            steps = self._run.checkpoints.steps()
+            last = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint had been written"
+            raise TrainingDiverged(f"The loss is {loss} at batch {batch} of the epoch; {last}. Lower --learning_rate, "
+                                   "lengthen --warmup_fraction or set --gradient_clip.")
+
+
+class History(keras.callbacks.Callback):
+    """`history.csv`: a row an epoch. A resumed run replaces the rows of epochs that it repeats."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        rows = [row for row in read_history(self.path) if row["epoch"] < epoch]
+        rate = self.model.optimizer.learning_rate
+        rate = rate(self.model.optimizer.iterations) if callable(rate) else rate
+        rows.append({"epoch": epoch, "learning_rate": float(rate), **{k: float(v) for k, v in (logs or {}).items()}})
+        text = io.StringIO()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary.write_text(text.getvalue())
+        os.replace(temporary, self.path)
+
+
+def read_history(path):
+    """Rows of a `history.csv` as dictionaries of numbers; no rows when there is no file."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [{k: int(v) if k == "epoch" else float(v) for k, v in row.items() if v not in ("", None)}
+                for row in csv.DictReader(file)]
+
+
+class Keeper(keras.callbacks.Callback):
+    """Best weights, early stopping and checkpoints. It must come last, since it saves the others' work."""
+
+    def __init__(self, run, progress, steps_per_epoch, monitor, mode):
+        super().__init__()
+        self._run = run
+        self.progress = progress
+        self._steps_per_epoch = steps_per_epoch
+        self._total_steps = run.resolved["total_steps"]
+        self._monitor = monitor
+        self._sign = {"max": 1.0, "min": -1.0}[mode]
+        self._began = time.monotonic() - progress.seconds
+        self._last_save = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.step += 1
+        interval = self._run.config.checkpoint_seconds
+        # The last step of an epoch is saved after its validation, which decides on the best epoch.
+        ends_epoch = self.progress.step % self._steps_per_epoch == 0 or self.progress.step == self._total_steps
+        if interval and not ends_epoch and time.monotonic() - self._last_save >= interval:
+            self._save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self._monitor)
+        if value is not None:
+            self._judge(epoch, float(value))
+        self._save()
+
+    def _judge(self, epoch, value):
+        progress = self.progress
+        if progress.best_value is None or self._sign * value > self._sign * progress.best_value:
+            progress.best_value, progress.best_epoch, progress.epochs_without_gain = value, epoch, 0
+            best = self._run.checkpoints.path
+            best.mkdir(parents=True, exist_ok=True)
+            checkpoint.save(best / "best.npz", self.model, {"epoch": epoch, self._monitor: value}, with_optimizer=False)
+            return
+        progress.epochs_without_gain += 1
+        patience = self._run.config.early_stopping
+        if patience and progress.epochs_without_gain >= patience:
+            progress.stopped_early = self.model.stop_training = True
+            print(f"\nStopping early: {self._monitor} has not improved for {patience} epochs.")
+
+    def _save(self):
+        self.progress.seconds = time.monotonic() - self._began
+        state = dataclasses.asdict(self.progress)
+        state.pop("metrics")
+        self._run.checkpoints.save(self.model, self.progress.step, state)
+        self._last_save = time.monotonic()
+
+
+def verbosity(config):
+    """Keras' `verbose`: a progress bar on a terminal, a line an epoch elsewhere."""
+    if config.verbose >= 0:
+        return config.verbose
+    return 1 if sys.stdout.isatty() else 2

@@ -1,0 +1,66 @@
+"""Flags from a configuration class, and the `main` that every binary shares.
+
+Flags are defined only when a binary runs (`run_app` is called under `if __name__ == "__main__"`); importing a module
+defines none.
+"""
+
+import dataclasses
+import sys
+
+from absl import app, flags
+
+
+def define_flags(cls, flag_values=flags.FLAGS):
+    """Defines one flag for each field of the configuration class `cls`."""
+    define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+              str: flags.DEFINE_string}
+    for item in dataclasses.fields(cls):
+        # Choices and bounds are checked by the configuration itself, so that flags, files and code raise one message.
+        choices = item.metadata["choices"]
+        help_text = item.metadata["help"] + (f" One of: {', '.join(map(str, choices))}." if choices else "")
+        define[item.type](item.name, item.default, help_text, flag_values=flag_values)
+
+
+def config_from_flags(cls, flag_values=flags.FLAGS):
+    """The configuration that the parsed flags describe; raises ValueError when it is not legal."""
+    return cls(**{item.name: flag_values[item.name].value for item in dataclasses.fields(cls)})
+
+
+def run_app(cls, main):
+    """Parses the flags of `cls` and calls `main(config)`.
+
+    A ValueError (bad input) ends the program with one line on standard error and exit code 2; an interrupt with 130.
+    """
+    define_flags(cls)
+
+    def entry(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Unexpected argument {argv[1]!r}: every option is a flag, as --name=value.")
+        main(config_from_flags(cls))
+
+    run(entry)
+
+
+def run(entry):
+    """Runs `entry(argv)` under absl, with bad input reported as one line and exit code 2."""
+
+    def guarded(argv):
+        try:
+            entry(argv)
+        except ValueError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted: run the same command again to resume", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv):
+    """absl's parser; an unknown or malformed flag is one line and exit code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

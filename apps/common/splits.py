@@ -1,0 +1,128 @@
+"""Data as a pure function of (seed, epoch, step): the contract between an application's data and its training.
+
+A `Stream` is a factory of `tf.data.Dataset`s, because a parameter server's workers build their own. Which examples
+stand in global step `s`, in which order, and how they are augmented follows from the seed and `s` alone; so a run that
+starts at any step sees what an uninterrupted run saw, and N workers together see what one sees.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """One split of a data set.
+
+    Attributes:
+        num_examples: number of examples.
+        batch_size: examples a step, over all workers.
+        make: `make(input_context, start_step) -> tf.data.Dataset` of `(inputs, targets)` batches.
+    """
+
+    num_examples: int
+    batch_size: int
+    make: Callable[[tf.distribute.InputContext | None, int], tf.data.Dataset]
+    is_training: bool = False
+
+    @property
+    def steps_per_epoch(self):
+        """Full batches an epoch in training (the rest falls to other epochs' shuffles); all batches otherwise."""
+        if self.is_training:
+            return self.num_examples // self.batch_size
+        return -(-self.num_examples // self.batch_size)
+
+    def __call__(self, input_context=None, start_step=0):
+        return self.make(input_context, start_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """What `data.load(config)` returns. `validation` is None when nothing was set aside; `spec` belongs to the app."""
+
+    train: Stream
+    validation: Stream | None
+    test: Stream
+    spec: Any
+
+
+def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
+    """Endless, shuffled, augmented batches.
+
+    Args:
+        num_examples: examples in the split.
+        batch_size: examples a step over all workers; at most `num_examples`.
+        seed: seed of order and augmentation.
+        fetch: `fetch(index, noise) -> (inputs, targets)` in TensorFlow operations. index: int64 [B], the examples of
+            this worker's rows; noise: float32 [B, num_noise], uniform in [0, 1), the only randomness it may use.
+        num_noise: random numbers that `fetch` needs for each row.
+
+    Returns:
+        a `Stream`.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(f"--batch_size must be between 1 and the number of training examples, {num_examples}; "
+                         f"received {batch_size}. Use a smaller --batch_size or more data.")
+    steps_per_epoch = num_examples // batch_size
+
+    def make(input_context, start_step):
+        first_row, num_rows = rows_of_worker(input_context, batch_size)
+        start_epoch, start_in_epoch = divmod(start_step, steps_per_epoch)
+
+        def batches_of(epoch):
+            order = tf.random.experimental.stateless_shuffle(tf.range(num_examples, dtype=tf.int64), seed=[seed, epoch])
+            first = tf.where(tf.equal(epoch, start_epoch), tf.constant(start_in_epoch, tf.int64), 0)
+            return tf.data.Dataset.range(first, steps_per_epoch).map(lambda step: (rows_at(order, step), epoch, step))
+
+        def rows_at(order, step):
+            begin = step * batch_size + first_row
+            return tf.ensure_shape(order[begin:begin + num_rows], [num_rows])
+
+        def fetch_rows(index, epoch, step):
+            # Drawn for the whole global batch and then cut: a row's noise does not depend on how rows are shared out.
+            # The odd constant keeps this stream apart from the shuffle's, which is keyed by (seed, epoch).
+            key = tf.stack([tf.constant(seed ^ 0x5DEECE66D, tf.int64), epoch * steps_per_epoch + step])
+            noise = tf.random.stateless_uniform([batch_size, num_noise], key)
+            return fetch(index, noise[first_row:first_row + num_rows])
+
+        epochs = tf.data.Dataset.range(start_epoch, 2**62)
+        dataset = epochs.flat_map(batches_of).map(fetch_rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return _without_autoshard(dataset.prefetch(tf.data.AUTOTUNE))
+
+    return Stream(num_examples, batch_size, make, is_training=True)
+
+
+def evaluation_stream(num_examples, batch_size, fetch):
+    """All examples once, in order. `fetch(index) -> (inputs, targets)`; the last batch may be smaller.
+
+    With several workers, worker i takes its rows of each global batch.
+    """
+
+    def make(input_context, start_step):
+        first_row, num_rows = rows_of_worker(input_context, batch_size)
+        starts = tf.data.Dataset.range(start_step * batch_size + first_row, num_examples, batch_size)
+        dataset = starts.map(lambda start: fetch(tf.range(start, tf.minimum(start + num_rows, num_examples))),
+                             num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return _without_autoshard(dataset.prefetch(tf.data.AUTOTUNE))
+
+    return Stream(num_examples, batch_size, make)
+
+
+def rows_of_worker(input_context, batch_size):
+    """(first row, number of rows) of each global batch that belong to this worker."""
+    if input_context is None:
+        return 0, batch_size
+    pipelines = input_context.num_input_pipelines
+    if batch_size % pipelines:
+        raise ValueError(f"--batch_size must be divisible by the {pipelines} workers; received {batch_size}.")
+    share = batch_size // pipelines
+    return input_context.input_pipeline_id * share, share
+
+
+def _without_autoshard(dataset):
+    # Rows are shared out above; TensorFlow must not share them out a second time.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)

@@ -1,0 +1,101 @@
+"""The folder of a run: who owns it, what it holds, and how a second run with the same folder resumes."""
+
+import fcntl
+import os
+import pathlib
+
+import tensorflow as tf
+import tf_keras as keras
+
+from apps.common import config as config_lib
+from strategies import checkpoint
+
+
+class Run:
+    """A workdir with the configuration it belongs to.
+
+    Attributes:
+        config: the configuration of this run.
+        path: the folder.
+        resolved: values fixed once for the whole run, such as `total_steps`; kept in `config.json`.
+        checkpoints: the `checkpoints/` folder.
+    """
+
+    def __init__(self, config):
+        """Checks that the folder can be used; writes nothing but, where it is missing, the empty folder.
+
+        Raises:
+            ValueError: not a folder, not writable, holds something else, or a run with another configuration.
+        """
+        self.config = config
+        self.path = pathlib.Path(config.workdir)
+        self.checkpoints = checkpoint.Directory(self.path / "checkpoints")
+        self.resolved = {}
+        self._lock = None
+        self._check_folder()
+        if (self.path / config_lib.CONFIG_FILE).exists():
+            self._check_same_run()
+
+    def _check_folder(self):
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"--workdir={self.path} is not a folder. Choose another name.")
+        existing = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise ValueError(f"--workdir={self.path} cannot be written (no permission on {existing}). Choose another "
+                             "folder or change its permissions.")
+        strangers = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.exists() else []
+        if strangers and config_lib.CONFIG_FILE not in strangers:
+            raise ValueError(f"--workdir={self.path} holds files of something else ({', '.join(sorted(strangers)[:3])}"
+                             f"{', …' if len(strangers) > 3 else ''}). Expected a new or empty folder, or a run's own.")
+
+    def _check_same_run(self):
+        old, self.resolved = config_lib.load(type(self.config), self.path)
+        changed = config_lib.differences(old, self.config)
+        if changed:
+            values = ", ".join(f"--{n} was {getattr(old, n)!r}, now {getattr(self.config, n)!r}" for n in changed[:5])
+            raise ValueError(f"--workdir={self.path} holds a run with another configuration: {values}. Repeat its "
+                             "flags to resume it, or choose another --workdir.")
+
+    def begin(self):
+        """Takes the folder for this process and writes `config.json`. Call it once all input has been checked.
+
+        Raises:
+            ValueError: another process runs in the folder.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
+        except OSError as error:
+            raise ValueError(f"--workdir={self.path} cannot be written ({error.strerror}). Choose another.") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"--workdir={self.path} is in use by another running process. Wait for it to end or "
+                             "choose another --workdir.") from None
+        config_lib.save(self.config, self.path, **self.resolved)
+
+    def folder(self, name):
+        """A subfolder of the workdir, made when missing."""
+        path = self.path / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def end(self):
+        """Gives the folder back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def prepare_runtime(config):
+    """Deterministic kernels and the precision policy of this process, before anything is built."""
+    keras.backend.clear_session()
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    set_precision(config.precision)
+
+
+def set_precision(precision):
+    """The Keras policy of a precision: `mixed_*` keep float32 variables; float64 also changes the default float."""
+    keras.backend.set_floatx("float64" if precision == "float64" else "float32")
+    keras.mixed_precision.set_global_policy(precision)

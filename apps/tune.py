@@ -1,0 +1,64 @@
+"""Sweeps the hyper-parameters of any application with KerasTuner.
+
+    python -m apps.tune --app=image_classification --tuner=random --trials=8 --workdir=runs/sweep --epochs=5
+
+Every flag of the application is accepted; those with a search range (see its config.py) are varied unless --search
+names fewer. The same command resumes a sweep that was killed.
+"""
+
+import importlib
+import sys
+
+from absl import flags
+
+from apps.common import flagging, tuning
+from layers.checking import unknown_name
+
+# app -> (metric of metrics.json that decides, direction)
+APPS = {"image_classification": ("validation_accuracy", "max")}
+
+
+def define_flags():
+    """Flags of the sweep itself."""
+    flags.DEFINE_string("app", "image_classification", f"Application to sweep. One of: {', '.join(APPS)}.")
+    flags.DEFINE_string("tuner", "random", f"How values are chosen. One of: {', '.join(tuning.TUNERS)}.")
+    flags.DEFINE_integer("trials", 8, "Number of trials (Hyperband chooses it itself, from --epochs).", lower_bound=1)
+    flags.DEFINE_string("search", "", "Comma-separated fields to vary. Empty: all that have a search range.")
+
+
+def app_named(argv):
+    """The application that `--app` names, read before its own flags are known.
+
+    Raises:
+        ValueError: unknown application.
+    """
+    name = "image_classification"
+    for position, argument in enumerate(argv):
+        if argument.startswith(("--app=", "-app=")):
+            name = argument.split("=", 1)[1]
+        elif argument in ("--app", "-app") and position + 1 < len(argv):
+            name = argv[position + 1]
+    if name not in APPS:
+        raise unknown_name("application", name, APPS)
+    return name
+
+
+def main(argv):
+    del argv
+    values = flags.FLAGS
+    app = importlib.import_module(f"apps.{values.app}.train")
+    objective, direction = APPS[values.app]
+    config = flagging.config_from_flags(app.Config)
+    names = [name.strip() for name in values.search.split(",") if name.strip()]
+    tuning.sweep(config, app.train, objective=objective, direction=direction, tuner=values.tuner,
+                 trials=values.trials, names=names)
+
+
+if __name__ == "__main__":
+    define_flags()
+    try:
+        config_class = importlib.import_module(f"apps.{app_named(sys.argv[1:])}.config").Config
+    except ValueError as bad_name:
+        sys.exit(f"error: {bad_name}")
+    flagging.define_flags(config_class)
+    flagging.run(main)
