@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.checking import unknown_name
-from layers.regularization import exclude_from_decay
+from layers.regularization import decay_kernels_only
 
 SHAPES = ("cosine", "step", "constant")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -67,5 +67,5 @@ def make_optimizer(config, total_steps, model):
     else:
         raise unknown_name("optimizer", config.optimizer, OPTIMIZERS)
     if config.weight_decay and config.optimizer != "adam":
-        exclude_from_decay(optimizer, model)
+        decay_kernels_only(optimizer, model)
     return optimizer

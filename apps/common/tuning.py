@@ -58,7 +58,7 @@ def make_oracle(tuner, *, objective, direction, space, trials, max_epochs, seed)
     """
     common = {"objective": keras_tuner.Objective(objective, direction), "hyperparameters": space, "seed": seed,
               "tune_new_entries": False, "allow_new_entries": False,
-              "max_consecutive_failed_trials": max(trials, 3)}
+              "max_consecutive_failed_trials": 10**6}
     if tuner == "random":
         return keras_tuner.oracles.RandomSearchOracle(max_trials=trials, **common)
     if tuner == "bayesian":
@@ -111,7 +111,8 @@ def sweep(base, train, *, objective, direction="max", tuner="random", trials=8, 
         RuntimeError: no trial completed; the message holds the last error.
     """
     oracle = make_oracle(tuner, objective=objective, direction=direction, space=search_space(type(base), names),
-                         trials=trials, max_epochs=max(base.epochs, 2), seed=base.seed)
+                         trials=trials, max_epochs=max(base.epochs, 2),
+                         seed=base.seed + 1)  # KerasTuner takes 0 for "any"
     _check_same_sweep(base, {"tuner": tuner, "trials": trials, "objective": objective, "names": list(names)})
     runner = Sweep(oracle, train, base)
     runner.search()

@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from apps.common import optimization
+from apps.image_classification.config import Config
+
+
+def expected_rate(shape, peak, total, warmup_fraction, step):
+    """The schedule as a sentence: rise to the peak, then fall by the shape."""
+    warmup = round(warmup_fraction * total)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / (total - warmup)
+    if shape == "cosine":
+        return peak * (1 + math.cos(math.pi * done)) / 2
+    if shape == "step":
+        return peak * (1 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
+    return peak
+
+
+@pytest.mark.parametrize("shape", optimization.SHAPES)
+@pytest.mark.parametrize("warmup_fraction", [0.0, 0.1])
+def test_schedule(shape, warmup_fraction):
+    schedule = optimization.Schedule(0.4, 200, shape=shape, warmup_fraction=warmup_fraction)
+    for step in (0, 1, 19, 20, 50, 99, 100, 109, 111, 149, 164, 166, 199):
+        expected = expected_rate(shape, 0.4, 200, warmup_fraction, step)
+        np.testing.assert_allclose(schedule(tf.constant(step, tf.int64)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_schedule_ends_at_zero_and_stays_there():
+    schedule = optimization.Schedule(0.4, 200)
+    np.testing.assert_allclose([schedule(200), schedule(300)], 0, atol=1e-8)
+
+
+def test_schedule_survives_saving():
+    schedule = optimization.Schedule(0.4, 200, shape="step", warmup_fraction=0.2)
+    copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    assert copy.get_config() == schedule.get_config()
+
+
+def model():
+    inputs = keras.Input((3,))
+    built = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(keras.layers.Dense(2, name="d")(inputs)))
+    for weight in built.trainable_weights:
+        weight.assign(tf.ones_like(weight))
+    return built
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_decay_acts_on_kernels_only(name):
+    built = model()
+    config = Config(workdir="x", optimizer=name, learning_rate=0.1, weight_decay=0.5, schedule="constant",
+                    warmup_fraction=0.0)
+    optimizer = optimization.make_optimizer(config, 10, built)
+    optimizer.apply_gradients([(tf.zeros_like(v), v) for v in built.trainable_variables])
+    values = {v.name: v.numpy() for v in built.trainable_variables}
+    np.testing.assert_allclose(values.pop("d/kernel:0"), 1 - 0.1 * 0.5, rtol=1e-6)
+    for value in values.values():
+        np.testing.assert_array_equal(value, 1)
+
+
+def test_sgd_is_nesterov():
+    built, velocity, weight = model(), 0.0, 1.0
+    config = Config(workdir="x", learning_rate=0.1, weight_decay=0.0, schedule="constant", warmup_fraction=0.0)
+    optimizer = optimization.make_optimizer(config, 10, built)
+    kernel = built.trainable_variables[0]
+    for gradient in (1.0, -0.5, 2.0):
+        optimizer.apply_gradients([(tf.fill(kernel.shape, gradient), kernel)])
+        velocity = 0.9 * velocity - 0.1 * gradient
+        weight += 0.9 * velocity - 0.1 * gradient
+    np.testing.assert_allclose(kernel.numpy(), weight, rtol=1e-5)
+
+
+def test_gradient_is_clipped_to_its_global_norm():
+    built = model()
+    config = Config(workdir="x", learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant",
+                    warmup_fraction=0.0, gradient_clip=0.5)
+    optimizer = optimization.make_optimizer(config, 10, built)
+    kernel, bias = built.trainable_variables[:2]
+    optimizer.apply_gradients([(tf.fill(kernel.shape, 3.0), kernel), (tf.fill(bias.shape, 3.0), bias)])
+    moved = np.concatenate([(1 - v.numpy()).ravel() for v in (kernel, bias)])
+    np.testing.assert_allclose(np.linalg.norm(moved), 0.5, rtol=1e-5)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="Unknown schedule 'cosin'.*Did you mean 'cosine'"):
+        optimization.Schedule(0.1, 10, shape="cosin")
