@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m apps.image_classification.train --data=digits --model=resnet20 --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .

@@ -18,12 +18,16 @@ from layers.checking import unknown_name
 APPS = {"image_classification": ("validation_accuracy", "max")}
 
 
-def define_flags():
+def define_flags(flag_values=flags.FLAGS):
     """Flags of the sweep itself."""
-    flags.DEFINE_string("app", "image_classification", f"Application to sweep. One of: {', '.join(APPS)}.")
-    flags.DEFINE_string("tuner", "random", f"How values are chosen. One of: {', '.join(tuning.TUNERS)}.")
-    flags.DEFINE_integer("trials", 8, "Number of trials (Hyperband chooses it itself, from --epochs).", lower_bound=1)
-    flags.DEFINE_string("search", "", "Comma-separated fields to vary. Empty: all that have a search range.")
+    flags.DEFINE_string("app", "image_classification", f"Application to sweep. One of: {', '.join(APPS)}.",
+                        flag_values=flag_values)
+    flags.DEFINE_string("tuner", "random", f"How values are chosen. One of: {', '.join(tuning.TUNERS)}.",
+                        flag_values=flag_values)
+    flags.DEFINE_integer("trials", 8, "Number of trials (Hyperband chooses it itself, from --epochs).", lower_bound=1,
+                         flag_values=flag_values)
+    flags.DEFINE_string("search", "", "Comma-separated fields to vary. Empty: all that have a search range.",
+                        flag_values=flag_values)
 
 
 def app_named(argv):

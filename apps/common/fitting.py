@@ -224,11 +224,14 @@ class Keeper(keras.callbacks.Callback):
 
     def _judge(self, epoch, value):
         progress = self.progress
-        if progress.best_value is None or self._sign * value > self._sign * progress.best_value:
-            progress.best_value, progress.best_epoch, progress.epochs_without_gain = value, epoch, 0
+        gain = math.inf if progress.best_value is None else self._sign * (value - progress.best_value)
+        if gain >= 0:  # of equal epochs the later: it was trained for longer, at a smaller learning rate
+            progress.best_value, progress.best_epoch = value, epoch
             best = self._run.checkpoints.path
             best.mkdir(parents=True, exist_ok=True)
             checkpoint.save(best / "best.npz", self.model, {"epoch": epoch, self._monitor: value}, with_optimizer=False)
+        if gain > 0:
+            progress.epochs_without_gain = 0
             return
         progress.epochs_without_gain += 1
         patience = self._run.config.early_stopping

@@ -1,0 +1,149 @@
+"""Trains, evaluates, exports and reports an image classifier.
+
+    python -m apps.image_classification.train --data=digits --model=resnet20 --workdir=runs/digits
+"""
+
+import time
+
+import numpy as np
+import sklearn.metrics
+import tf_keras as keras
+
+from apps.common import explaining, fitting, flagging, optimization, reporting, workdir
+from apps.image_classification import data, models
+from apps.image_classification.config import Config
+from layers.counting import count_parameters
+from layers.regularization import add_weight_penalty
+from strategies import export
+from strategies.distribution import DISTRIBUTIONS
+
+
+def train(config, callbacks=()):
+    """Runs the whole story of one configuration; a second call with the same workdir resumes it.
+
+    Args:
+        config: `Config`.
+        callbacks: further Keras callbacks, such as a tuner's.
+
+    Returns:
+        the flat dictionary written to `<workdir>/metrics.json`.
+
+    Raises:
+        ValueError: bad input; raised before anything is trained or written.
+        apps.common.fitting.TrainingDiverged: the loss is not finite.
+    """
+    export.check_formats(export_formats(config))
+    run = workdir.Run(config)
+    workdir.prepare_runtime(config)
+    splits = data.load(config)
+    strategy = DISTRIBUTIONS[config.distribution]()
+
+    def compiled(total_steps):
+        keras.utils.set_random_seed(config.seed)
+        model = models.build(config, splits.spec)
+        add_weight_penalty(model, l1=config.l1, l2=config.l2)
+        model.compile(optimizer=optimization.make_optimizer(config, total_steps, model),
+                      loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+                      metrics=["accuracy"], jit_compile=config.jit_compile)
+        return model
+
+    total_steps = fitting.total_steps(run, compiled, strategy, splits.train, splits.validation)
+    with strategy.scope():
+        model = compiled(total_steps)
+    run.begin()
+    progress = fitting.restore(run, model)
+    log_augmented_images(run, splits)
+    strategy.fit(model, splits.train, start_step=progress.step,
+                 total_steps=progress.step if progress.stopped_early else total_steps, validation=splits.validation,
+                 callbacks=fitting.callbacks(run, progress, splits.train, extra=callbacks),
+                 verbose=fitting.verbosity(config))
+    if config.keep == "best" and progress.best_epoch >= 0:
+        fitting.restore_best(run, model)
+
+    plain = models.float32_copy(strategy.gather(model), config, splits.spec)
+    metrics = evaluate(plain, splits, progress, total_steps)
+    export_and_report(run, plain, splits, metrics)
+    run.end()
+    return metrics
+
+
+def evaluate(model, splits, progress, total_steps):
+    """Loss and accuracy of the final weights, in float32, with what the run cost."""
+    model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    metrics = {}
+    for name, split in (("test", splits.test), ("validation", splits.validation)):
+        if split is not None:
+            loss, accuracy = model.evaluate(split(), verbose=0)
+            metrics |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
+    seconds = max(progress.seconds, 1e-9)
+    return metrics | {
+        "num_parameters": count_parameters(model), "macs": export.count_macs(model), "seconds": progress.seconds,
+        "steps": progress.step, "total_steps": total_steps, "epochs": progress.step / splits.train.steps_per_epoch,
+        "best_epoch": progress.best_epoch + 1, "images_per_second": progress.step * splits.train.batch_size / seconds,
+        "num_train": splits.train.num_examples, "num_test": splits.test.num_examples}
+
+
+def export_formats(config):
+    """The formats of `--export`, as a list."""
+    return [] if config.export == "none" else [name.strip() for name in config.export.split(",")]
+
+
+def export_and_report(run, model, splits, metrics):
+    """Writes the exported files, `metrics.json`, plots and `report.md`, and prints the table."""
+    config, spec = run.config, splits.spec
+    images, targets = collect(splits.test)
+    probabilities = keras.activations.softmax(model.predict(images, verbose=0)).numpy()
+    rows = export.export_all(
+        model, run.path, formats=["keras", *export_formats(config)], samples=images[:100],
+        representative=data.calibration_images(config, splits, config.num_representative),
+        evaluate=lambda predict: accuracy_of(predict(images), targets), fold_batch_norm=config.fold_batch_norm)
+    export.write_csv(rows, run.path / "report.csv")
+    data.write_labels(spec, run.folder("export"))
+    metrics = reporting.write_metrics(run, metrics)
+
+    guesses = probabilities.argmax(axis=1)
+    shown = np.argsort(guesses == targets, kind="stable")[:36]  # mistakes first
+    figures = {
+        "curves": reporting.curves_figure(fitting.read_history(run.path / "history.csv")),
+        "confusion_matrix": reporting.confusion_figure(
+            sklearn.metrics.confusion_matrix(targets, guesses, labels=range(spec.num_classes)), spec.class_names),
+        "predictions": reporting.predictions_figure(images[shown], probabilities[shown], targets[shown],
+                                                    spec.class_names)}
+    plots = {name: run.path / "plots" / f"{name}.png" for name in figures}
+    reporting.log_images(run, {name: reporting.save_figure(figure, plots[name]) for name, figure in figures.items()})
+    reporting.log_hparams(run.folder("logs") / "hparams", config, metrics)
+    table = export.markdown_table(rows)
+    report = reporting.write_report(run, f"{config.model} on {config.data}", metrics, {"Exported files": table}, plots)
+    print(f"\n{table}\ntest accuracy {metrics['test_accuracy']:.2%} after {metrics['seconds']:.0f} s of training\n"
+          f"report: {report}   plots: {run.path / 'plots'}   TensorBoard: tensorboard --logdir {run.path / 'logs'}")
+
+
+def collect(split):
+    """All inputs [N, H, W, C] and class numbers [N] of an evaluation stream, as NumPy arrays."""
+    batches = [(x.numpy(), y.numpy()) for x, y in split()]
+    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches]).argmax(axis=1)
+
+
+def accuracy_of(logits, targets):
+    """Share of rows of logits [N, K] whose largest entry is at `targets` [N]."""
+    return float(np.mean(np.argmax(logits, axis=1) == targets))
+
+
+def log_augmented_images(run, splits, count=16):
+    """Shows the first training batch, as the network sees it, in TensorBoard."""
+    images, _ = next(iter(splits.train()))
+    reporting.log_image_batch(run, "training_batch", images[:count].numpy())
+
+
+def main(config):
+    if config.explain:
+        splits = data.load(config)
+        explaining.print_plan(config, models.build(config, splits.spec), splits, DISTRIBUTIONS)
+        return
+    began = time.time()
+    train(config)
+    print(f"finished in {time.time() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    flagging.run_app(Config, main)

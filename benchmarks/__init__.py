@@ -1,0 +1,1 @@
+"""One program a question; each prints a table and keeps `results/<name>.json`."""

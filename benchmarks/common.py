@@ -1,0 +1,97 @@
+"""Paired timing and the record that every benchmark leaves.
+
+Two ways to do the same thing are timed in turn, A B A B …, within one process, and compared pair by pair: the ratio
+holds when the speed of the machine drifts. Figures are medians; the interval of a ratio is a bootstrap's.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+import time
+
+import numpy as np
+
+from apps.common import config as config_lib
+from apps.common import reporting
+
+RESULTS = pathlib.Path(__file__).with_name("results")
+PACKAGES = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
+
+
+def paired_seconds(functions, *, rounds, warmup=2):
+    """Seconds of each call of each function, in alternation.
+
+    Args:
+        functions: {name: callable without arguments}.
+        rounds: counted calls of each.
+        warmup: calls of each before, not counted (tracing, caches).
+
+    Returns:
+        {name: float array [rounds]}.
+    """
+    for function in functions.values():
+        for _ in range(warmup):
+            function()
+    seconds = {name: [] for name in functions}
+    names = list(functions)
+    for round_number in range(rounds):
+        # The order turns round in every second round, so that neither always follows the other.
+        for name in names if round_number % 2 == 0 else reversed(names):
+            began = time.perf_counter()
+            functions[name]()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: np.asarray(values) for name, values in seconds.items()}
+
+
+def ratio_interval(numerator, denominator, *, confidence=0.95, resamples=4000, seed=0):
+    """(low, median, high) of the median of paired ratios, by bootstrap over the pairs.
+
+    `low` is the lower bound that the median exceeds with that confidence (one-sided); `high` likewise from above.
+    """
+    ratios = np.asarray(numerator) / np.asarray(denominator)
+    picks = np.random.default_rng(seed).integers(0, len(ratios), (resamples, len(ratios)))
+    medians = np.median(ratios[picks], axis=1)
+    low, high = np.quantile(medians, [1 - confidence, confidence])
+    return float(low), float(np.median(ratios)), float(high)
+
+
+def summary(values):
+    """Median, extremes and number of repeated measurements."""
+    values = np.asarray(values, float)
+    return {"median": float(np.median(values)), "min": float(values.min()), "max": float(values.max()),
+            "n": len(values)}
+
+
+def machine():
+    """What the figures were measured on."""
+    model = "unknown"
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {"processor": model, "cores": os.cpu_count(), "system": platform.system(),
+            "python": platform.python_version(),
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")}
+
+
+def write(name, rows, **content):
+    """Writes `results/<name>.json` and prints the rows as a table.
+
+    Args:
+        name: of the benchmark.
+        rows: list of flat dictionaries with the same keys.
+        **content: what else the record holds.
+    """
+    RESULTS.mkdir(exist_ok=True)
+    module = sys.modules["__main__"].__spec__
+    record = {"benchmark": name, "date": datetime.date.today().isoformat(),
+              "command": " ".join(["python -m", module.name if module else name, *sys.argv[1:]]),
+              "machine": machine(), "rows": rows, **content}
+    config_lib.write_json(RESULTS / f"{name}.json", record)
+    print(reporting.markdown_table(list(rows[0]), [list(row.values()) for row in rows]))
+    print(f"kept in {RESULTS / name}.json")
+    return record

@@ -1,0 +1,37 @@
+"""Training runs of the application as parts of a study: one process each, resumable, read back from their workdirs."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run_all(folder, runs, common_flags):
+    """Trains every run that has not ended yet; a study that was interrupted goes on where it was.
+
+    Args:
+        folder: where the workdirs go.
+        runs: {name: flags of that run}.
+        common_flags: flags of all runs.
+
+    Returns:
+        {name: metrics of the run}.
+
+    Raises:
+        RuntimeError: a run failed; the message holds the end of what it printed.
+    """
+    results = {}
+    for name, flags in runs.items():
+        workdir = pathlib.Path(folder) / name
+        if not (workdir / "metrics.json").exists():
+            options = [f"--{k}={v}" for k, v in {**common_flags, **flags, "workdir": workdir.absolute()}.items()]
+            print(f"{name}: {' '.join(options)}", flush=True)
+            done = subprocess.run([sys.executable, "-m", "apps.image_classification.train", *options], cwd=ROOT,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if done.returncode:
+                raise RuntimeError(f"run {name} failed with {done.returncode}:\n{done.stdout[-3000:]}")
+        results[name] = json.loads((workdir / "metrics.json").read_text())
+        print(f"{name}: test accuracy {results[name]['test_accuracy']:.4f}", flush=True)
+    return results

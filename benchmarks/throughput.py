@@ -1,0 +1,83 @@
+"""Images a second of the zoo beside `keras.applications`, training and inference.
+
+    python -m benchmarks.throughput [--models=resnet50,mobilenet_v2,densenet121] [--rounds=12]
+
+Both networks have random weights, 224×224 inputs and the same optimizer; training steps alternate, and so do inference
+calls. Inference is `keras.applications` through `model.predict_on_batch` and through a compiled `tf.function` against
+the exported form of ours with batch normalisation folded.
+"""
+
+import argparse
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from apps.image_classification import models
+from apps.image_classification.config import Config
+from apps.image_classification.data import ImageSpec
+from benchmarks import common
+from strategies import export
+
+PEERS = {"resnet50": keras.applications.ResNet50, "mobilenet_v2": keras.applications.MobileNetV2,
+         "densenet121": keras.applications.DenseNet121}
+
+
+def ours(name, size, classes=1000):
+    """Our network with the scaling layer and logits that every model of the app has."""
+    spec = ImageSpec(size, size, 3, classes, tuple(map(str, range(classes))), (127.5,) * 3, (127.5,) * 3)
+    return models.build(Config(workdir="unused", model=name, stem="large"), spec)
+
+
+def train_pair(name, size, batch, rounds):
+    """Seconds of training steps, {"ours": [...], "keras.applications": [...]}."""
+    x = tf.random.stateless_uniform([batch, size, size, 3], [1, 2], 0, 255)
+    y = tf.one_hot(tf.range(batch), 1000)
+    networks = {"ours": ours(name, size), "peer": PEERS[name](weights=None, classifier_activation=None,
+                                                              input_shape=(size, size, 3))}
+    steps = {}
+    for key, model in networks.items():
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.CategoricalCrossentropy(from_logits=True))
+        steps[key] = lambda model=model: model.train_on_batch(x, y)
+    return common.paired_seconds(steps, rounds=rounds, warmup=2)
+
+
+def inference_pair(name, size, batch, rounds):
+    """Seconds of inference calls on one batch."""
+    x = tf.random.stateless_uniform([batch, size, size, 3], [1, 2], 0, 255)
+    peer = PEERS[name](weights=None, input_shape=(size, size, 3))
+    function = export.inference_function(export.fold_batch_norm(ours(name, size)))
+    graph = tf.function(lambda v: peer(v, training=False))
+    return common.paired_seconds({"ours": lambda: np.asarray(function(x)), "peer": lambda: peer.predict_on_batch(x),
+                                  "peer_graph": lambda: graph(x).numpy()}, rounds=rounds, warmup=2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default=",".join(PEERS))
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--train_batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=12)
+    options = parser.parse_args()
+    rows = []
+    for name in options.models.split(","):
+        train = train_pair(name, options.size, options.train_batch, options.rounds)
+        low, ratio, _ = common.ratio_interval(train["peer"], train["ours"])
+        rows.append({"model": name, "task": "training", "batch": options.train_batch,
+                     "ours_images_s": options.train_batch / np.median(train["ours"]),
+                     "peer_images_s": options.train_batch / np.median(train["peer"]), "ratio": ratio,
+                     "ratio_low_95": low})
+        keras.backend.clear_session()
+        infer = inference_pair(name, options.size, options.batch, options.rounds)
+        for peer in ("peer", "peer_graph"):
+            low, ratio, _ = common.ratio_interval(infer[peer], infer["ours"])
+            rows.append({"model": name, "task": f"inference against {'predict' if peer == 'peer' else 'tf.function'}",
+                         "batch": options.batch, "ours_images_s": options.batch / np.median(infer["ours"]),
+                         "peer_images_s": options.batch / np.median(infer[peer]), "ratio": ratio, "ratio_low_95": low})
+        keras.backend.clear_session()
+    common.write("throughput", rows)
+
+
+if __name__ == "__main__":
+    main()

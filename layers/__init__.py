@@ -1,0 +1,1 @@
+"""Keras layers and blocks. They know nothing of applications, flags, devices or strategies."""

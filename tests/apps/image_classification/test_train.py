@@ -1,0 +1,221 @@
+"""The application from flags to report, on digits with a small network."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from apps.common import fitting
+from apps.image_classification import train as train_lib
+from apps.image_classification.config import Config
+from strategies import checkpoint
+
+ROOT = pathlib.Path(__file__).parents[3]
+SMALL = {"model": "resnet20", "width": 0.25, "epochs": 2, "augmentation": "shift", "shift_pixels": 1, "verbose": 0}
+COLUMNS = ("variant,format,metric,value,parameters,nonzero,macs,bytes,gzip_bytes,latency_ms,peak_memory_bytes,"
+           "max_abs_diff").split(",")
+
+
+def command(path, **flags):
+    options = [f"--{k}={v}" for k, v in {**SMALL, "workdir": path, **flags}.items()]
+    return [sys.executable, "-m", "apps.image_classification.train", *options]
+
+
+def run(path, **flags):
+    return subprocess.run(command(path, **flags), cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run to the end with every export."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    metrics = train_lib.train(Config(workdir=str(path), dropout=0.1, l2=1e-5, label_smoothing=0.1, **SMALL))
+    return path, metrics
+
+
+def test_workdir_holds_everything(finished):
+    path, metrics = finished
+    for name in ("config.json", "history.csv", "metrics.json", "model.keras", "report.md", "report.csv",
+                 "plots/curves.png", "plots/confusion_matrix.png", "plots/predictions.png", "export/float32.tflite",
+                 "export/float16.tflite", "export/dynamic.tflite", "export/int8.tflite", "export/saved_model"):
+        assert (path / name).exists(), name
+    stored = json.loads((path / "metrics.json").read_text())
+    assert stored == metrics
+    assert {"test_accuracy", "test_loss", "num_parameters", "seconds", "macs", "steps"} <= set(stored)
+    assert all(isinstance(v, (int, float)) for v in stored.values())
+    assert stored["test_accuracy"] > 0.3 and stored["steps"] == 40
+
+
+def test_report_lists_every_file_with_its_measures(finished):
+    path, metrics = finished
+    with open(path / "report.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == COLUMNS
+    assert [row["format"] for row in rows] == ["keras", "saved_model", "float32", "float16", "dynamic", "int8"]
+    by_format = {row["format"]: row for row in rows}
+    assert float(by_format["keras"]["value"]) == pytest.approx(metrics["test_accuracy"], abs=1e-6)
+    assert float(by_format["float32"]["value"]) == pytest.approx(metrics["test_accuracy"], abs=1e-6)
+    assert int(by_format["int8"]["bytes"]) < int(by_format["float32"]["bytes"])
+    for row in rows[2:]:
+        assert float(row["latency_ms"]) > 0 and float(row["max_abs_diff"]) >= 0
+        assert int(row["bytes"]) == (path / "export" / f"{row['format']}.tflite").stat().st_size
+
+
+def test_exported_keras_file_predicts_the_reported_accuracy(finished):
+    path, metrics = finished
+    config = Config(workdir=str(path), dropout=0.1, l2=1e-5, label_smoothing=0.1, **SMALL)
+    images, targets = train_lib.collect(train_lib.data.load(config).test)
+    model = keras.models.load_model(path / "model.keras", compile=False)
+    assert train_lib.accuracy_of(model.predict(images, verbose=0), targets) == pytest.approx(metrics["test_accuracy"])
+
+
+def test_the_same_command_again_trains_nothing_and_reports_the_same(finished):
+    path, metrics = finished
+    config = Config(workdir=str(path), dropout=0.1, l2=1e-5, label_smoothing=0.1, **{**SMALL, "verbose": 2})
+    again = train_lib.train(config.replace(verbose=0))
+    assert again["test_loss"] == metrics["test_loss"] and again["seconds"] == metrics["seconds"]
+
+
+def test_history_has_a_row_an_epoch(finished):
+    rows = fitting.read_history(finished[0] / "history.csv")
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"} <= set(rows[0])
+    assert rows[1]["learning_rate"] == pytest.approx(0, abs=1e-3)
+
+
+def test_zero_epochs_evaluates_the_untrained_model(tmp_path):
+    metrics = train_lib.train(Config(workdir=str(tmp_path / "run"), **{**SMALL, "epochs": 0, "export": "none"}))
+    assert metrics["steps"] == 0 and 0 <= metrics["test_accuracy"] < 0.5
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    config = Config(workdir=str(tmp_path / "run"), **{**SMALL, "epochs": 20, "learning_rate": 1e12, "export": "none",
+                                                      "warmup_fraction": 0.5})
+    with pytest.raises(fitting.TrainingDiverged, match=r"The loss is (nan|inf) at batch \d+ .*Lower --learning_rate"):
+        train_lib.train(config)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    for step in checkpoint.Directory(tmp_path / "run" / "checkpoints").steps():
+        arrays, _ = checkpoint.read(tmp_path / "run" / "checkpoints" / f"step_{step:010d}.npz")
+        assert all(np.isfinite(a).all() for name, a in arrays.items() if name.startswith("weights/"))
+
+
+def test_early_stopping_ends_the_run_for_good(tmp_path):
+    config = Config(workdir=str(tmp_path / "run"), **{**SMALL, "epochs": 30, "learning_rate": 1e-9, "export": "none",
+                                                      "early_stopping": 2})
+    first = train_lib.train(config)
+    assert first["steps"] < 30 * 20
+    assert train_lib.train(config)["steps"] == first["steps"]
+
+
+def final_arrays(path):
+    directory = checkpoint.Directory(path / "checkpoints")
+    return checkpoint.read(directory.path / f"step_{directory.steps()[-1]:010d}.npz")
+
+
+@pytest.mark.parametrize("flags", [{"dropout": 0.2, "epochs": 4}])
+def test_killed_run_ends_with_the_same_bits(tmp_path, flags):
+    flags = {**flags, "augmentation": "shift,flip,cutout,mixup", "export": "none"}
+    whole = run(tmp_path / "whole", **flags)
+    assert whole.returncode == 0, whole.stderr[-2000:]
+
+    process = subprocess.Popen(command(tmp_path / "killed", checkpoint_seconds=0.05, **flags), cwd=ROOT,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    directory = checkpoint.Directory(tmp_path / "killed" / "checkpoints")
+    while not any(20 < step % 80 and step % 20 for step in directory.steps()):  # within an epoch that is not the first
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    interrupted_at = directory.steps()[-1]
+    assert 20 < interrupted_at < 80
+
+    resumed = run(tmp_path / "killed", **flags)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert "Resuming" in resumed.stdout
+    expected, expected_state = final_arrays(tmp_path / "whole")
+    arrays, state = final_arrays(tmp_path / "killed")
+    assert state["step"] == expected_state["step"] == 80
+    assert set(arrays) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(arrays[name], value, err_msg=name)
+    assert state["best_epoch"] == expected_state["best_epoch"]
+    histories = [(tmp_path / name / "history.csv").read_text() for name in ("whole", "killed")]
+    assert histories[0] == histories[1]
+
+
+def test_time_budget_becomes_a_number_of_steps_once(tmp_path):
+    path = tmp_path / "run"
+    config = Config(workdir=str(path), **{**SMALL, "time_budget": 0.15, "export": "none"})
+    metrics = train_lib.train(config)
+    resolved = json.loads((path / "config.json").read_text())["resolved"]
+    assert metrics["steps"] == resolved["total_steps"] > 0
+    assert resolved["timed_step_seconds"] > 0
+    again = train_lib.train(config)
+    assert again["steps"] == metrics["steps"]
+
+
+BAD_FLAGS = {
+    "model": ({"model": "resnet21"}, "Unknown model 'resnet21'.*Did you mean 'resnet"),
+    "data": ({"data": "digitz"}, "Unknown data.*'digitz'.*Did you mean 'digits'"),
+    "epochs": ({"epochs": -1}, "--epochs must be at least 0; received -1"),
+    "batch": ({"batch_size": 5000}, "--batch_size must be between 1 and"),
+    "precision": ({"precision": "half"}, "Unknown value of --precision"),
+    "export": ({"export": "float32,onnx"}, "Unknown export format 'onnx'"),
+    "distribution": ({"distribution": "many"}, "Unknown distribution 'many'"),
+    "augmentation": ({"augmentation": "flop"}, "'flop'.*Did you mean 'flip'"),
+    "directory": ({"data": "fashion_mnist", "data_dir": "/nonexistent/folder"}, "--data_dir"),
+    "flag": ({"epoch": 3}, "Unknown command line flag 'epoch'. Did you mean"),
+    "number": ({"epochs": "many"}, "flag --epochs=many"),
+}
+
+
+def test_bad_flags_are_one_line_and_write_nothing(tmp_path):
+    """One process a case would cost a minute: the binary's entry is called in this one, as `python -m` does."""
+    import re
+    import runpy
+    from unittest import mock
+
+    from absl import flags
+    for name, (bad, message) in BAD_FLAGS.items():
+        path = tmp_path / name
+        argv = command(path, **bad)[3:]
+        errors = []
+        with mock.patch.object(sys, "argv", ["train", *argv]), mock.patch.object(flags, "FLAGS", flags.FlagValues()), \
+                mock.patch.object(sys.stderr, "write", errors.append), pytest.raises(SystemExit) as ended:
+            runpy.run_module("apps.image_classification.train", run_name="__main__")
+        text = "".join(errors).strip().splitlines()
+        assert ended.value.code not in (0, None), name
+        assert re.search(message, text[-1]), (name, text)
+        assert not path.exists(), name
+
+
+def test_bad_flag_as_a_process(tmp_path):
+    result = run(tmp_path / "run", model="resnet21")
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and "Did you mean 'resnet" in lines[0]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_interrupt_says_how_to_resume(tmp_path):
+    process = subprocess.Popen(command(tmp_path / "run", epochs=200, export="none", checkpoint_seconds=0.1), cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    directory = checkpoint.Directory(tmp_path / "run" / "checkpoints")
+    deadline = time.monotonic() + 200
+    while not directory.steps():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again to resume" in errors
