@@ -131,19 +131,18 @@ def callbacks(run, progress, train, *, monitor="val_accuracy", mode="max", extra
 
 
 class RestoreMetrics(keras.callbacks.Callback):
-    """Puts the running metrics of a cut epoch back, so that its row in the history is that of a whole epoch."""
+    """Adds the sums of a cut epoch to the running metrics, so that its row in the history is that of a whole epoch."""
 
     def __init__(self, progress, steps_per_epoch):
         super().__init__()
-        self._values = progress.metrics if progress.step % steps_per_epoch else {}
+        self._sums = progress.metrics if progress.step % steps_per_epoch else {}
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._values:
+    def on_train_batch_end(self, batch, logs=None):
+        if self._sums:  # not before the first step, which creates the metrics' variables
             variables = [v for metric in self.model.metrics for v in metric.variables]
-            for name, variable in zip(checkpoint.variable_names(variables), variables):
-                if f"metrics/{name}" in self._values:
-                    variable.assign(self._values[f"metrics/{name}"])
-            self._values = {}
+            for name, variable in checkpoint.variable_dict(variables).items():
+                variable.assign_add(self._sums[f"metrics/{name}"])
+            self._sums = {}
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -211,9 +210,10 @@ class Keeper(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.progress.step += 1
         interval = self._run.config.checkpoint_seconds
-        # The last step of an epoch is saved after its validation, which decides on the best epoch.
-        ends_epoch = self.progress.step % self._steps_per_epoch == 0 or self.progress.step == self._total_steps
-        if interval and not ends_epoch and time.monotonic() - self._last_save >= interval:
+        # The last step of an epoch is saved after its validation, which decides on the best epoch; the one before it is
+        # not saved, since the metrics of a single remaining step could not be completed (see RestoreMetrics).
+        left = min(-self.progress.step % self._steps_per_epoch, self._total_steps - self.progress.step)
+        if interval and left > 1 and time.monotonic() - self._last_save >= interval:
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):

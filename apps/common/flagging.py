@@ -7,7 +7,7 @@ defines none.
 import dataclasses
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 def define_flags(cls, flag_values=flags.FLAGS):
@@ -45,6 +45,8 @@ def run(entry):
     """Runs `entry(argv)` under absl, with bad input reported as one line and exit code 2."""
 
     def guarded(argv):
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TensorFlow's savers talk at INFO
         try:
             entry(argv)
         except ValueError as error:

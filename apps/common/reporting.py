@@ -45,7 +45,7 @@ def curves_figure(rows, metric="accuracy"):
                 axes.plot(epochs, [row.get(key, np.nan) for row in rows], label=label)
         axes.set_xlabel("epoch")
         axes.set_title(name.replace("_", " "))
-        if name != "learning_rate":
+        if axes.get_legend_handles_labels()[0] and name != "learning_rate":
             axes.legend()
         axes.grid(alpha=0.3)
     return figure

@@ -90,6 +90,7 @@ class Run:
 def prepare_runtime(config):
     """Deterministic kernels and the precision policy of this process, before anything is built."""
     keras.backend.clear_session()
+    tf.get_logger().setLevel("WARNING")
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     set_precision(config.precision)

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import sklearn.metrics
+import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import explaining, fitting, flagging, optimization, reporting, workdir
@@ -14,8 +15,7 @@ from apps.image_classification import data, models
 from apps.image_classification.config import Config
 from layers.counting import count_parameters
 from layers.regularization import add_weight_penalty
-from strategies import export
-from strategies.distribution import DISTRIBUTIONS
+from strategies import distribution, export
 
 
 def train(config, callbacks=()):
@@ -33,10 +33,10 @@ def train(config, callbacks=()):
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
     export.check_formats(export_formats(config))
+    strategy = distribution.create(config.distribution)
     run = workdir.Run(config)
     workdir.prepare_runtime(config)
     splits = data.load(config)
-    strategy = DISTRIBUTIONS[config.distribution]()
 
     def compiled(total_steps):
         keras.utils.set_random_seed(config.seed)
@@ -92,7 +92,7 @@ def export_and_report(run, model, splits, metrics):
     """Writes the exported files, `metrics.json`, plots and `report.md`, and prints the table."""
     config, spec = run.config, splits.spec
     images, targets = collect(splits.test)
-    probabilities = keras.activations.softmax(model.predict(images, verbose=0)).numpy()
+    probabilities = tf.nn.softmax(model.predict(splits.test(), verbose=0)).numpy()
     rows = export.export_all(
         model, run.path, formats=["keras", *export_formats(config)], samples=images[:100],
         representative=data.calibration_images(config, splits, config.num_representative),
@@ -138,7 +138,7 @@ def log_augmented_images(run, splits, count=16):
 def main(config):
     if config.explain:
         splits = data.load(config)
-        explaining.print_plan(config, models.build(config, splits.spec), splits, DISTRIBUTIONS)
+        explaining.print_plan(config, models.build(config, splits.spec), splits, distribution.DISTRIBUTIONS)
         return
     began = time.time()
     train(config)

@@ -52,7 +52,7 @@ def test_another_architecture_is_refused_and_nothing_assigned(tmp_path):
     checkpoint.save(tmp_path / "a.npz", trained(), {})
     other = model(units=5)
     before = other.get_weights()
-    with pytest.raises(checkpoint.CheckpointError, match=r"does not fit the model: weights/hidden/kernel has shape \(4, 3\)"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"does not fit the model: .*hidden/kernel has shape \(4, 3\)"):
         checkpoint.restore(other, checkpoint.read(tmp_path / "a.npz")[0])
     for expected, value in zip(before, other.get_weights()):
         np.testing.assert_array_equal(expected, value)

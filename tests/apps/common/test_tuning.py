@@ -43,7 +43,8 @@ def test_sweep_finds_the_best_of_its_trials(tmp_path, tuner):
 
 def test_values_stay_in_their_ranges_and_others_stay_fixed(tmp_path):
     seen = []
-    tuning.sweep(Config(workdir=str(tmp_path)), quiet(seen), objective="score", trials=12, names=["learning_rate", "units"])
+    tuning.sweep(Config(workdir=str(tmp_path)), quiet(seen), objective="score", trials=12,
+                 names=["learning_rate", "units"])
     assert all(1e-3 <= c.learning_rate <= 1 and 1 <= c.units <= 8 and c.model == "a" for c in seen)
     assert min(c.learning_rate for c in seen) < 0.03 < max(c.learning_rate for c in seen)  # logarithmic
 

@@ -16,8 +16,9 @@ def build(name, spec=SPEC, **options):
     return models.build(Config(workdir="x", model=name, **options), spec)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "preact_resnet20", "resnet50_v2", "wrn_16_1", "pyramidnet20_a24",
-                                  "densenet121", "densenet_bc_40_12", "mobilenet_v1", "mobilenet_v2", "vgg16"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "preact_resnet20", "resnet50_v2", "wrn_16_1",
+                                  "pyramidnet20_a24", "densenet121", "densenet_bc_40_12", "mobilenet_v1",
+                                  "mobilenet_v2", "vgg16"])
 def test_every_family_takes_digits(name):
     model = build(name, width=0.125)
     assert model.output_shape == (None, 10)

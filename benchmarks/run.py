@@ -1,0 +1,29 @@
+"""`make benchmark`: the benchmarks that need no data set and end within the hour, one after another, each in a process.
+
+    python -m benchmarks.run [--only=throughput]
+
+`cifar_table` needs a data set and three hours: run it by itself.
+"""
+
+import argparse
+import subprocess
+import sys
+
+BENCHMARKS = ("throughput", "input_pipeline", "precision", "normalization_study", "ensemble_study", "zoo_digits")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="run those whose name contains this")
+    only = parser.parse_args().only
+    failed = []
+    for name in (n for n in BENCHMARKS if only in n):
+        print(f"== {name}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
