@@ -110,6 +110,10 @@ class GroupNormalization(keras.layers.Layer):
             return largest_divisor(channels, DEFAULT_NUM_GROUPS)
         return self.groups
 
+    def build_from_config(self, config):
+        with tf.name_scope(self.name):  # Keras leaves it out on loading, and the weights get other names
+            super().build_from_config(config)
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

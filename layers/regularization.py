@@ -77,6 +77,10 @@ class StatelessDropout(keras.layers.Layer):
         # Not a division: graph optimisation turns that into this product, and then eager and graph differ in a bit.
         return tf.where(keep, inputs * (1 / (1 - self.rate)), tf.zeros_like(inputs))
 
+    def build_from_config(self, config):
+        with tf.name_scope(self.name):  # Keras leaves it out on loading, and the weights get other names
+            super().build_from_config(config)
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

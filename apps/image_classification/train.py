@@ -45,6 +45,7 @@ def train(config, callbacks=()):
         model.compile(optimizer=optimization.make_optimizer(config, total_steps, model),
                       loss=keras.losses.CategoricalCrossentropy(from_logits=True),
                       metrics=["accuracy"], jit_compile=config.jit_compile)
+        model.optimizer.build(model.trainable_variables)  # else the first step is traced twice, to create the slots
         return model
 
     total_steps = fitting.total_steps(run, compiled, strategy, splits.train, splits.validation)

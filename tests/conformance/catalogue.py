@@ -197,7 +197,7 @@ CATALOGUE = (
     *_variants("resnet", resnet, {
         "resnet20": 1 / 4, "resnet32": 1 / 8, "resnet44": 1 / 8, "resnet56": 1 / 8, "resnet110": 1 / 8,
         "resnet18": 1 / 16, "resnet34": 1 / 32, "resnet50": 1 / 32, "resnet101": 1 / 64, "resnet152": 1 / 64}),
-    *_variants("resnet_v2", resnet_v2, {
+    *_variants("resnet", resnet_v2, {
         "preact_resnet20": 1 / 4, "preact_resnet32": 1 / 8, "preact_resnet44": 1 / 8, "preact_resnet56": 1 / 8,
         "preact_resnet110": 1 / 8, "resnet50_v2": 1 / 32, "resnet101_v2": 1 / 64, "resnet152_v2": 1 / 64}),
     _backbone("wide_resnet", wide_resnet, "wide_resnet", wide_resnet.wide_resnet, depth=10, widening=2, width=1 / 4),

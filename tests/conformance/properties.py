@@ -13,6 +13,7 @@ import tf_keras as keras
 
 from apps.common import workdir
 from strategies import export
+from tests.conformance import catalogue
 
 
 def save_and_load(entry):
@@ -73,13 +74,13 @@ def float64_gradient(entry):
         _, gradients = run()
         slope = sum(np.sum(g * d) for g, d in zip(gradients, direction))
         losses = []
-        step = 1e-6
+        step = 1e-7  # rounding costs 1e-9; larger steps meet corners of ReLU
         for sign in (1, -1):
             for variable, w, d in zip(model.trainable_weights, weights, direction):
                 variable.assign(w + sign * step * d)
             losses.append(float(run()[0]))
     difference = abs(slope - (losses[0] - losses[1]) / (2 * step)) / max(abs(slope), 1e-3)
-    # ReLU's corners lie between the two points of some of the many units: hence not 1e-8.
+    # A corner of one of the many ReLUs may still lie between the two points: hence not 1e-6.
     assert difference <= 1e-3, (slope, losses)
     return {"relative_difference": difference}
 
@@ -104,6 +105,7 @@ def no_retracing(entry):
     keras.utils.set_random_seed(0)
     model, x = entry.build(), entry.inputs(0)
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    model.optimizer.build(model.trainable_variables)  # else the first step is traced twice, to create the slots
     data = tf.data.Dataset.from_tensors((x, targets(model, x))).repeat()
     for _ in range(2):
         model.fit(data, steps_per_epoch=2, verbose=0)
@@ -139,11 +141,11 @@ def settled(entry):
     model, noise = entry.build(), np.random.default_rng(0)
     for weight in model.weights:
         name = weight.name.split("/")[-1].split(":")[0]
-        if name in ("gamma", "moving_variance"):
+        if name == "gamma":
             weight.assign(noise.uniform(0.5, 1.5, weight.shape))
-        elif name in ("beta", "bias", "moving_mean"):
+        elif name in ("beta", "bias"):
             weight.assign(noise.normal(0, 0.1, weight.shape))
-    return model
+    return catalogue.settle(model, entry.inputs(1))
 
 
 def targets(model, x):

@@ -12,9 +12,9 @@ import urllib.request
 @contextlib.contextmanager
 def tensorboard(logdir):
     """Yields `ask(path, request=None) -> JSON` of a TensorBoard that serves `logdir`."""
-    process = subprocess.Popen([sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0", "--host",
-                                "localhost", "--load_fast=false", "--reload_interval=0"], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", "--port=0", "--host=localhost",
+               "--load_fast=false", "--reload_interval=0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     alarm = threading.Timer(90, process.kill)
     alarm.start()
     try:

@@ -91,7 +91,8 @@ def test_tensorboard_shows_scalars_graph_images_and_hparams(finished):
     with tensorboard(path / "logs") as ask:
         scalars, images = ask("scalars/tags"), ask("images/tags")
         groups = ask("hparams/session_groups", {
-            "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"], "startIndex": 0, "sliceSize": 10})
+            "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"], "startIndex": 0,
+            "sliceSize": 10})
         assert ask("graphs/info")["train"]["run_graph"]
     assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate"} <= set(scalars["train"])
     assert "epoch_accuracy" in scalars["validation"]

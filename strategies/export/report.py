@@ -1,0 +1,192 @@
+"""All files of a model, each reloaded, compared with Keras, evaluated and measured: a row of the report per file."""
+
+import csv
+import pathlib
+
+import numpy as np
+
+from layers.checking import unknown_name
+from layers.counting import count_nonzero, count_parameters
+from strategies.export import folding, litert, saved_model, tflite
+from strategies.export.counting import count_macs
+from strategies.export.files import gzip_bytes, replacing, size_bytes
+from strategies.export.interface import Interface
+
+FORMATS = ("keras", "saved_model", *tflite.FORMATS)
+COLUMNS = ("variant", "format", "metric", "value", "parameters", "nonzero", "macs", "bytes", "gzip_bytes", "latency_ms",
+           "peak_memory_bytes", "max_abs_diff")
+TOLERANCE = 1e-4  # of a float32 file: largest difference from Keras / largest absolute output
+_EXACT_FORMATS = ("keras", "saved_model", "float32")
+
+
+def export_all(model, directory, *, samples, formats=FORMATS, representative=None, evaluate=None, metric="accuracy",
+               variant="float", fold_batch_norm=False, integer_io=False):
+    """Writes a model in several formats, reloads every file and measures it.
+
+    Files: `model.keras`, `export/saved_model/`, `export/<format>.tflite`. A file is replaced when its successor is
+    whole. Every file is read back and run; what is compared, evaluated and timed is the file.
+
+    Args:
+        model: functional or built sequential `keras.Model` in float32.
+        directory: folder of the run, made when missing.
+        samples: inputs in the structure that the model takes, [N, ...] each, on which files are compared with Keras.
+        formats: some of `FORMATS`.
+        representative: inputs likewise, from which int8 takes the ranges of the activations; int8 needs it.
+        evaluate: function from a `predict` to a number, for `value`. `predict` takes and returns NumPy arrays in the
+            structures of the model. None leaves metric and value empty.
+        metric: name of that number.
+        variant: what distinguishes this model from others in one report ("float", "pruned").
+        fold_batch_norm: merge batch normalisation into the layers before it in all files but `model.keras`, which
+            stays fit for training.
+        integer_io: whether the int8 file takes and returns int8.
+
+    Returns:
+        list of a dictionary per file, with the keys `COLUMNS` (None: not applicable), "relative_diff", and
+        "float_operators": names of the operators of an int8 file that still compute in floating point. `parameters`,
+        `nonzero` and `macs` are those of the Keras model that was written; `macs` is None where it cannot be counted.
+        `latency_ms` and `peak_memory_bytes` are LiteRT's on one thread, see `strategies.export.litert`.
+
+    Raises:
+        ValueError: unknown format, int8 without representative samples, samples that do not fit; before any file is
+            written. A float32 file whose outputs differ from Keras by more than 1e-4 of the largest output, and any
+            file with outputs that are not finite.
+        ConversionError: the TFLite converter failed.
+    """
+    formats = check_formats(formats, has_representative=representative is not None)
+    directory = pathlib.Path(directory)
+    interface = Interface(model, samples)
+    reference = interface.named_outputs(model.predict(samples, batch_size=saved_model.BATCH_SIZE, verbose=0))
+    written = folding.fold_batch_norm(model) if fold_batch_norm else model
+    sizes = {id(m): _sizes_of(m, samples) for m in (model, written)}
+
+    predictors = _write(model, written, directory, formats, interface, samples, representative, integer_io)
+    rows = []
+    for format, path, predict in predictors:
+        differences = compare(reference, interface.named_outputs(predict(samples)), path, format)
+        row = {"variant": variant, "format": format, "metric": metric if evaluate else None,
+               "value": float(evaluate(predict)) if evaluate else None,
+               **sizes[id(model if format == "keras" else written)],
+               "bytes": size_bytes(path), "gzip_bytes": gzip_bytes(path), **_measured(path, interface, samples),
+               **differences}
+        rows.append(row | {"float_operators": litert.float_operators(path) if format == "int8" else None})
+    return rows
+
+
+def check_formats(formats, *, has_representative=True):
+    """The formats, each once, in the order of `FORMATS`. Raises ValueError for an unknown one, or int8 without data."""
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("export format", name, FORMATS)
+        if name in tflite.FORMATS:
+            tflite.check(name, True if has_representative else None)
+    return [name for name in FORMATS if name in formats]
+
+
+def path_of(directory, format):
+    """Where `export_all` puts a format."""
+    places = {"keras": "model.keras", "saved_model": "export/saved_model"}
+    return pathlib.Path(directory) / places.get(format, f"export/{format}.tflite")
+
+
+def compare(reference, outputs, path, format):
+    """Largest differences between Keras' outputs and a file's, both {name: array}.
+
+    Returns:
+        {"max_abs_diff": float, "relative_diff": float}, the latter relative to the largest absolute output of Keras.
+
+    Raises:
+        ValueError: an output is not finite, or a float32 file differs by more than `TOLERANCE`.
+    """
+    absolute = relative = 0.0
+    for name, expected in reference.items():
+        received = outputs[name]
+        if received.shape != expected.shape or not np.isfinite(received).all():
+            raise ValueError(f"{path}: output {name!r} must be finite and of shape {expected.shape}, as Keras' is; "
+                             f"received shape {received.shape}, {np.sum(~np.isfinite(received))} values not finite. "
+                             f"Weights or activations may be too large for {format}.")
+        difference = float(np.max(np.abs(received.astype(np.float64) - expected), initial=0))
+        absolute = max(absolute, difference)
+        relative = max(relative, difference / max(float(np.max(np.abs(expected), initial=0)), 1e-30))
+    if format in _EXACT_FORMATS and relative > TOLERANCE:
+        raise ValueError(f"{path} does not compute what the model computes: outputs must agree with Keras to "
+                         f"{TOLERANCE:g} of the largest, received a difference of {relative:.2g}. Compare layer by "
+                         "layer: an operator was converted into something else.")
+    return {"max_abs_diff": absolute, "relative_diff": relative}
+
+
+def write_csv(rows, path):
+    """Writes rows as the file `report.csv` that tools read: the columns `COLUMNS`, an empty cell for None."""
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown_table(rows):
+    """Rows as a table for people, with units; below it, which operators of int8 files stayed in floating point."""
+    metric = next((row["metric"] for row in rows if row["metric"]), "value")
+    header = ("variant", "format", metric, "parameters", "nonzero", "multiply-adds", "size", "gzip", "latency",
+              "peak memory", "max. difference")
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        values = [_human(row[column], style) for column, style in _UNITS.items()]
+        lines.append([row["variant"], row["format"], *values])
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    for row in rows:
+        if row.get("float_operators"):
+            table += (f"\n{row['variant']} {row['format']}: computed in floating point, as these have no integer form: "
+                      f"{', '.join(row['float_operators'])}.\n")
+    return table
+
+
+def _write(model, written, directory, formats, interface, samples, representative, integer_io):
+    """Writes each format when its turn comes; yields (format, path, predict)."""
+    if "keras" in formats:
+        path = path_of(directory, "keras")
+        saved_model.write_keras(model, path)
+        yield "keras", path, saved_model.load_keras(path)
+    if "saved_model" in formats:
+        path = path_of(directory, "saved_model")
+        saved_model.write_saved_model(written, path, samples=samples)
+        yield "saved_model", path, _structured(interface, saved_model.load_saved_model(path))
+    if set(formats) & set(tflite.FORMATS):
+        with tflite.convertible(written, representative=representative, samples=samples) as source:
+            for format in (name for name in formats if name in tflite.FORMATS):
+                path = path_of(directory, format)
+                source.convert(path, format, integer_io=integer_io and format == "int8")
+                yield format, path, _structured(interface, litert.Runner(path).named)
+
+
+def _structured(interface, predict):
+    return lambda inputs: interface.structured(predict(interface.named(inputs)))
+
+
+def _sizes_of(model, samples):
+    try:
+        macs = count_macs(model, samples)
+    except ValueError:  # a loop: not applicable
+        macs = None
+    return {"parameters": count_parameters(model), "nonzero": count_nonzero(model), "macs": macs}
+
+
+def _measured(path, interface, samples):
+    if path.suffix != ".tflite":
+        return {"latency_ms": None, "peak_memory_bytes": None}
+    return {"latency_ms": litert.Runner(path).latency(interface.named(samples)),
+            "peak_memory_bytes": litert.peak_memory_bytes(path)}
+
+
+_UNITS = {"value": "{:.4f}", "parameters": "si", "nonzero": "si", "macs": "si", "bytes": "siB", "gzip_bytes": "siB",
+          "latency_ms": "{:.3f} ms", "peak_memory_bytes": "siB", "max_abs_diff": "{:.1e}"}
+
+
+def _human(value, style):
+    if value is None:
+        return ""
+    if not style.startswith("si"):
+        return style.format(value)
+    unit = style.removeprefix("si")
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.2f} {prefix}{unit}"
+    return f"{value} {unit}".strip()

@@ -1,0 +1,60 @@
+"""`.keras` files and SavedModels: written under another name and renamed, so that a kill leaves the last whole one."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from strategies.export.files import replacing
+from strategies.export.interface import Interface
+
+SIGNATURE = "serving_default"
+BATCH_SIZE = 32
+
+
+def write_keras(model, path):
+    """Writes a model with its configuration (and optimizer, when compiled) as one `.keras` file."""
+    with replacing(path) as temporary:
+        model.save(temporary)
+
+
+def write_saved_model(model, directory, *, batch_size=None, samples=None):
+    """Writes a model's inference function as a SavedModel with the signature `serving_default`.
+
+    Inputs and outputs have the names of `Interface`. The folder holds the function and its weights, no Keras
+    configuration: TensorFlow, TensorFlow Serving and the TFLite converter read it without this suite.
+
+    Args:
+        model: functional or built sequential `keras.Model`.
+        directory: folder to write.
+        batch_size: B of every input; None leaves it open.
+        samples: example inputs that settle open dimensions, or None.
+
+    Raises:
+        ValueError: as `Interface` and `Interface.function`.
+    """
+    function = Interface(model, samples).function(batch_size)
+    module = tf.Module()
+    module.model_weights = model.weights  # a signature saves only those variables that the object holds
+    with replacing(directory) as temporary:
+        tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: function})
+
+
+def load_keras(path):
+    """Reads a `.keras` file back as a function: inputs of the model's structure -> outputs as NumPy arrays."""
+    model = keras.models.load_model(path, compile=False)
+    return lambda inputs: model.predict(inputs, batch_size=BATCH_SIZE, verbose=0)
+
+
+def load_saved_model(directory):
+    """Reads a SavedModel back as a function: {name: array [N, ...]} -> {name: array [N, ...]}, in batches of 32."""
+    loaded = tf.saved_model.load(str(directory))
+    function = loaded.signatures[SIGNATURE]
+
+    def predict(inputs):
+        num_samples = len(next(iter(inputs.values())))
+        parts = [function(**{name: tf.constant(array[start:start + BATCH_SIZE]) for name, array in inputs.items()})
+                 for start in range(0, num_samples, BATCH_SIZE)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    predict.loaded = loaded  # the variables live as long as this object
+    return predict

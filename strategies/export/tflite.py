@@ -1,0 +1,123 @@
+"""TFLite files from Keras models.
+
+    format    weights          activations  for
+    float32   float32          float32      reference
+    float16   float16          float32      half the size; graphics processors compute in float16
+    dynamic   int8, per filter float32      a quarter of the size, no data needed; int8 where the kernel can
+    int8      int8, per filter int8         integer processors; ranges from representative samples
+
+(Jacob et al. 2018, arXiv 1712.05877; https://ai.google.dev/edge/litert/models/post_training_quantization.) All files
+take one sample: a batch of 1 is what a phone runs, and what recurrent layers need to become built-in operators. Inputs
+and outputs are float32 in every format, so that files can be exchanged for one another without a change to the program
+around them; the int8 file then starts with QUANTIZE and ends with DEQUANTIZE. `integer_io` leaves those out for
+processors without floating point.
+"""
+
+import contextlib
+import pathlib
+import tempfile
+
+import numpy as np
+
+from layers.checking import unknown_name
+from strategies.export import litert
+from strategies.export.conversion import ConversionError, shared_worker
+from strategies.export.files import replacing
+from strategies.export.interface import Interface
+from strategies.export.saved_model import write_saved_model
+
+FORMATS = ("float32", "float16", "dynamic", "int8")
+TIMEOUT = 1800  # seconds for one conversion; the largest of `keras.applications` take a few minutes
+
+
+def convert(model, path, format, *, representative=None, integer_io=False, samples=None, timeout=TIMEOUT):
+    """Writes a model as one TFLite file.
+
+    Args:
+        model: functional or built sequential `keras.Model`, float32.
+        path: `.tflite` file to write.
+        format: one of `FORMATS`.
+        representative: for int8, inputs in the model's structure, [N, ...] each: typical samples, from which the
+            ranges of the activations are taken. Some hundred are usual.
+        integer_io: int8 inputs and outputs; int8 only.
+        samples: example inputs that settle dimensions which the model leaves open, or None.
+        timeout: seconds.
+
+    Raises:
+        ValueError: unknown format, int8 without representative samples, samples that do not fit the model.
+        ConversionError: the converter failed.
+    """
+    with convertible(model, representative=representative, samples=samples) as source:
+        source.convert(path, format, integer_io=integer_io, timeout=timeout)
+
+
+@contextlib.contextmanager
+def convertible(model, *, representative=None, samples=None):
+    """Context in which one model is converted to several formats; arguments as `convert`.
+
+    Yields:
+        `Convertible`
+    """
+    interface = Interface(model, representative if samples is None else samples)
+    named = None if representative is None else _checked(interface.named(representative))
+    with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
+        folder = pathlib.Path(folder)
+        write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
+        if named is not None:
+            np.savez(folder / "representative.npz", **named)
+        yield Convertible(folder / "saved_model", None if named is None else folder / "representative.npz")
+
+
+class Convertible:
+    """What the converter reads, on disk: a SavedModel with a batch of 1, and perhaps representative samples.
+
+    Args:
+        saved_model: folder with the signature `serving_default`.
+        representative: `.npz` file with an array [N, ...] for each input of the signature, or None.
+    """
+
+    def __init__(self, saved_model, representative=None):
+        self._saved_model = pathlib.Path(saved_model)
+        self._representative = representative
+
+    def convert(self, path, format, *, integer_io=False, timeout=TIMEOUT):
+        """Writes one TFLite file; arguments and errors as `strategies.export.tflite.convert`."""
+        check(format, self._representative, integer_io)
+        with replacing(path) as temporary:
+            request = {"saved_model": str(self._saved_model.resolve()), "format": format,
+                       "output": str(temporary.resolve()), "integer_io": integer_io,
+                       "representative": str(self._representative and pathlib.Path(self._representative).resolve())}
+            try:
+                shared_worker().request(request, timeout)
+            except ConversionError as error:
+                name = pathlib.Path(path).name
+                raise ConversionError(f"The TFLite converter could not write {name}. {error}") from None
+            _check_quantized(temporary, format)
+
+
+def check(format, representative, integer_io=False):
+    """Raises ValueError unless the format is known and has what it needs."""
+    if format not in FORMATS:
+        raise unknown_name("TFLite format", format, FORMATS)
+    if format == "int8" and representative is None:
+        raise ValueError("int8 needs representative samples, from which the ranges of the activations are taken; "
+                         "received none. Pass representative=<some hundred inputs>, or export dynamic instead.")
+    if integer_io and format != "int8":
+        raise ValueError(f"integer_io is for int8 files; received format {format!r}. Leave it out: the other formats "
+                         "take and return float32.")
+
+
+def _checked(named):
+    for name, array in named.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"Representative samples for input {name!r} must be finite, since the ranges of the "
+                             f"activations are taken from them; received {np.sum(~np.isfinite(array))} values that are "
+                             "NaN or infinite. Leave those samples out.")
+    return named
+
+
+def _check_quantized(path, format):
+    # Without calibration data the converter writes a float file and says nothing.
+    if format == "int8" and not any("int8" in operator.inputs for operator in litert.operators(path)):
+        raise ConversionError("The TFLite converter left every operator of the int8 file in floating point: no "
+                              f"operator of this model ({', '.join(litert.float_operators(path))}) has an int8 form.")
