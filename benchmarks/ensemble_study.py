@@ -62,7 +62,7 @@ def main():
     options = parser.parse_args()
     folder = pathlib.Path(options.folder)
     trained = runs.run_all(folder, MODELS, FLAGS)
-    images, targets = train_lib.collect(data.load(Config(workdir="unused", data="digits")).test)
+    test = data.load(Config(workdir="unused", data="digits")).test
     rows, figure = [], reporting.new_figure()
     axes = figure.subplots()
     for name in MODELS:
@@ -70,9 +70,9 @@ def main():
         accuracies = []
         for delete in deletable(model).values():
             restore = delete()
-            accuracies.append(train_lib.accuracy_of(model.predict(images, verbose=0), targets))
+            accuracies.append(train_lib.accuracy_over(model.predict_on_batch, test))
             restore()
-        whole = train_lib.accuracy_of(model.predict(images, verbose=0), targets)
+        whole = train_lib.accuracy_over(model.predict_on_batch, test)
         axes.plot(np.linspace(0, 1, len(accuracies)), accuracies, marker="o",
                   label=f"{name} (whole: {trained[name]['test_accuracy']:.3f})")
         rows.append({"model": name, "whole": whole, "blocks": len(accuracies), "median_after_deletion":

@@ -25,7 +25,7 @@ def run_all(folder, runs, common_flags):
     results = {}
     for name, flags in runs.items():
         workdir = pathlib.Path(folder) / name
-        if not (workdir / "metrics.json").exists():
+        if not (workdir / "report.md").exists():  # the last file that a run writes
             options = [f"--{k}={v}" for k, v in {**common_flags, **flags, "workdir": workdir.absolute()}.items()]
             print(f"{name}: {' '.join(options)}", flush=True)
             done = subprocess.run([sys.executable, "-m", "apps.image_classification.train", *options], cwd=ROOT,

@@ -40,7 +40,8 @@ def main():
     trained = runs.run_all(folder, {n: {"model": n, "width": WIDTHS[n], **OPTIONS.get(n, {})} for n in names}, {
         "data": "digits", "epochs": options.epochs, "augmentation": "shift", "shift_pixels": 1, "keep": "last",
         "export": ",".join(FORMATS)})
-    images, _ = train_lib.collect(data.load(Config(workdir="unused", data="digits")).test)
+    test = data.load(Config(workdir="unused", data="digits")).test
+    images = np.concatenate([batch for batch, _ in train_lib.batches(test)])
     rows = []
     for name in names:
         logits = keras.models.load_model(folder / name / "model.keras", compile=False).predict(images, verbose=0)

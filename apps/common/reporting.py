@@ -27,12 +27,12 @@ def new_figure(width=7.0, height=4.5):
 
 
 def save_figure(figure, path):
-    """Writes a PNG and returns its pixels, uint8 [1, H, W, 4], for TensorBoard."""
+    """Writes a PNG and returns its pixels, uint8 [1, H, W, 3], for TensorBoard."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[None]
+    return np.asarray(figure.canvas.buffer_rgba())[None, ..., :3]
 
 
 def curves_figure(rows, metric="accuracy"):
@@ -43,6 +43,9 @@ def curves_figure(rows, metric="accuracy"):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if rows and key in rows[-1]:
                 axes.plot(epochs, [row.get(key, np.nan) for row in rows], label=label)
+        if name == "loss" and rows:
+            # The first validations of a batch-normalised network can be far off and would flatten all the rest.
+            axes.set_ylim(0, 1.5 * max(row.get("loss", 0) for row in rows) + 1e-9)
         axes.set_xlabel("epoch")
         axes.set_title(name.replace("_", " "))
         if axes.get_legend_handles_labels()[0] and name != "learning_rate":
@@ -92,7 +95,7 @@ def predictions_figure(images, probabilities, targets, class_names, columns=6):
 
 
 def log_images(run, images, step=0):
-    """Writes pictures, `{name: uint8 [1, H, W, 4]}`, to TensorBoard."""
+    """Writes pictures, `{name: uint8 [1, H, W, 3]}`, to TensorBoard."""
     with tf.summary.create_file_writer(str(run.folder("logs") / "pictures")).as_default():
         for name, image in images.items():
             tf.summary.image(name, image, step=step)
@@ -104,15 +107,20 @@ def log_image_batch(run, name, images):
         tf.summary.image(name, np.clip(images, 0, 255).astype(np.uint8), step=0, max_outputs=len(images))
 
 
-def log_hparams(folder, config, metrics, trial_id=None):
-    """Writes the searchable hyper-parameters of a run and its final metrics to TensorBoard's HParams page."""
-    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)
-              if not item.metadata["volatile"] or item.metadata["search"]}
+def log_hparams(folder, config, metrics):
+    """Writes hyper-parameters and final metrics of a run to TensorBoard's HParams page.
+
+    Shown are the fields that a sweep can vary and those that are not at their default; more would hide them.
+    """
+    def is_shown(item):
+        is_changed = not item.metadata["volatile"] and getattr(config, item.name) != item.default
+        return item.metadata["search"] is not None or is_changed
+
+    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config) if is_shown(item)}
     with tf.summary.create_file_writer(str(folder)).as_default():
-        hp.hparams(values, trial_id=trial_id)
+        hp.hparams(values)
         for name, value in metrics.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                tf.summary.scalar(name, float(value), step=0)
+            tf.summary.scalar(name, float(value), step=0)
 
 
 def write_report(run, title, metrics, sections, plots):
@@ -129,7 +137,7 @@ def write_report(run, title, metrics, sections, plots):
     for heading, text in sections.items():
         lines += ["", f"## {heading}", "", text.strip()]
     lines += ["", "## Pictures", ""]
-    lines += [f"![{caption}]({pathlib.Path(path).relative_to(run.path)})" for caption, path in plots.items()]
+    lines += [f"![{caption}]({pathlib.Path(path).relative_to(run.path)})\n" for caption, path in plots.items()]
     lines += ["", "## Configuration", "", markdown_table(["field", "value"], config_lib.to_dict(run.config).items())]
     path = run.path / "report.md"
     path.write_text("\n".join(lines) + "\n")

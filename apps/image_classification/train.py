@@ -90,44 +90,62 @@ def export_formats(config):
 
 
 def export_and_report(run, model, splits, metrics):
-    """Writes the exported files, `metrics.json`, plots and `report.md`, and prints the table."""
+    """Writes `metrics.json`, the exported files, plots and `report.md`, and prints the table."""
     config, spec = run.config, splits.spec
-    images, targets = collect(splits.test)
-    probabilities = tf.nn.softmax(model.predict(splits.test(), verbose=0)).numpy()
+    reporting.write_metrics(run, metrics)
+    logits, targets, examples = examine(model, splits.test)
     rows = export.export_all(
-        model, run.path, formats=["keras", *export_formats(config)], samples=images[:100],
+        model, run.path, formats=["keras", *export_formats(config)], samples=examples[0],
         representative=data.calibration_images(config, splits, config.num_representative),
-        evaluate=lambda predict: accuracy_of(predict(images), targets), fold_batch_norm=config.fold_batch_norm)
+        evaluate=lambda predict: accuracy_over(predict, splits.test), fold_batch_norm=config.fold_batch_norm)
     export.write_csv(rows, run.path / "report.csv")
     data.write_labels(spec, run.folder("export"))
-    metrics = reporting.write_metrics(run, metrics)
 
-    guesses = probabilities.argmax(axis=1)
-    shown = np.argsort(guesses == targets, kind="stable")[:36]  # mistakes first
-    figures = {
-        "curves": reporting.curves_figure(fitting.read_history(run.path / "history.csv")),
-        "confusion_matrix": reporting.confusion_figure(
-            sklearn.metrics.confusion_matrix(targets, guesses, labels=range(spec.num_classes)), spec.class_names),
-        "predictions": reporting.predictions_figure(images[shown], probabilities[shown], targets[shown],
-                                                    spec.class_names)}
+    confusion = sklearn.metrics.confusion_matrix(targets, logits.argmax(axis=1), labels=range(spec.num_classes))
+    figures = {"curves": reporting.curves_figure(fitting.read_history(run.path / "history.csv")),
+               "confusion_matrix": reporting.confusion_figure(confusion, spec.class_names),
+               "predictions": reporting.predictions_figure(*examples, spec.class_names)}
     plots = {name: run.path / "plots" / f"{name}.png" for name in figures}
     reporting.log_images(run, {name: reporting.save_figure(figure, plots[name]) for name, figure in figures.items()})
-    reporting.log_hparams(run.folder("logs") / "hparams", config, metrics)
+    endings = ("accuracy", "loss", "parameters", "seconds")
+    reporting.log_hparams(run.folder("logs") / "hparams", config,
+                          {name: value for name, value in metrics.items() if name.endswith(endings)})
     table = export.markdown_table(rows)
     report = reporting.write_report(run, f"{config.model} on {config.data}", metrics, {"Exported files": table}, plots)
     print(f"\n{table}\ntest accuracy {metrics['test_accuracy']:.2%} after {metrics['seconds']:.0f} s of training\n"
           f"report: {report}   plots: {run.path / 'plots'}   TensorBoard: tensorboard --logdir {run.path / 'logs'}")
 
 
-def collect(split):
-    """All inputs [N, H, W, C] and class numbers [N] of an evaluation stream, as NumPy arrays."""
-    batches = [(x.numpy(), y.numpy()) for x, y in split()]
-    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches]).argmax(axis=1)
+def batches(split):
+    """Yields images [B, H, W, C] and class numbers [B] of an evaluation stream, as NumPy arrays."""
+    for images, targets in split():
+        yield images.numpy(), targets.numpy().argmax(axis=1)
 
 
-def accuracy_of(logits, targets):
-    """Share of rows of logits [N, K] whose largest entry is at `targets` [N]."""
-    return float(np.mean(np.argmax(logits, axis=1) == targets))
+def accuracy_over(predict, split):
+    """Share of a stream's images whose largest logit, of `predict(images) -> [B, K]`, is at the true class."""
+    return float(np.mean(np.concatenate([predict(images).argmax(axis=1) == targets
+                                         for images, targets in batches(split)])))
+
+
+def examine(model, split, num_examples=36):
+    """What a model makes of a stream, one batch at a time, since all its images may not fit in memory.
+
+    Returns:
+        (logits [N, K], targets [N], examples): examples are the images, probabilities and targets of up to
+        `num_examples` images, mistakes first.
+    """
+    logits, all_targets, mistakes, others = [], [], [], []
+    for images, targets in batches(split):
+        batch_logits = model.predict_on_batch(images)
+        logits.append(batch_logits)
+        all_targets.append(targets)
+        for image, row, target in zip(images, batch_logits, targets):
+            kept = others if row.argmax() == target else mistakes
+            if len(kept) < num_examples:
+                kept.append((image, row, target))
+    images, rows, targets = (np.stack(parts) for parts in zip(*(mistakes + others)[:num_examples]))
+    return np.concatenate(logits), np.concatenate(all_targets), (images, tf.nn.softmax(rows).numpy(), targets)
 
 
 def log_augmented_images(run, splits, count=16):

@@ -74,9 +74,20 @@ def test_report_lists_every_file_with_its_measures(finished):
 def test_exported_keras_file_predicts_the_reported_accuracy(finished):
     path, metrics = finished
     config = Config(workdir=str(path), dropout=0.1, l2=1e-5, label_smoothing=0.1, **SMALL)
-    images, targets = train_lib.collect(train_lib.data.load(config).test)
     model = keras.models.load_model(path / "model.keras", compile=False)
-    assert train_lib.accuracy_of(model.predict(images, verbose=0), targets) == pytest.approx(metrics["test_accuracy"])
+    accuracy = train_lib.accuracy_over(model.predict_on_batch, train_lib.data.load(config).test)
+    assert accuracy == pytest.approx(metrics["test_accuracy"])
+
+
+def test_mistakes_come_first(finished):
+    path, _ = finished
+    config = Config(workdir=str(path), dropout=0.1, l2=1e-5, label_smoothing=0.1, **SMALL)
+    model = keras.models.load_model(path / "model.keras", compile=False)
+    logits, targets, (images, probabilities, shown) = train_lib.examine(model, train_lib.data.load(config).test)
+    assert logits.shape == (360, 10) and targets.shape == (360,) and images.shape == (36, 8, 8, 1)
+    right = probabilities.argmax(1) == shown
+    assert list(right) == sorted(right) and (~right).sum() == min(36, (logits.argmax(1) != targets).sum())
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 
 
 def test_history_has_a_row_an_epoch(finished):
