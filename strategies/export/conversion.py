@@ -1,6 +1,7 @@
 """The other end of the conversion worker: one process for all conversions, restarted after a crash."""
 
 import atexit
+import contextlib
 import json
 import os
 import pathlib
@@ -19,6 +20,10 @@ _LARGEST_MESSAGE = 1200  # characters
 
 class ConversionError(ValueError):
     """A model that the TFLite converter refused, or on which it crashed."""
+
+
+class _Ended(ConversionError):
+    """The worker's process is no more."""
 
 
 class Worker:
@@ -53,9 +58,16 @@ class Worker:
         Raises:
             ConversionError: the converter raised, the process ended, or the time was over.
         """
+        deadline = time.monotonic() + timeout
         with self._lock:
-            self._send(json.dumps(request))
-            answer = json.loads(self._receive(time.monotonic() + timeout, timeout))
+            if self.pid is None:
+                self._start()
+            try:
+                self._begin(request, deadline)
+            except _Ended:  # somebody ended the idle process: that is no fault of this request
+                self._start()
+                self._begin(request, deadline)
+            answer = self._receive(deadline)
         if "error" in answer:
             raise ConversionError(f"{answer['error']}: {_trim(answer['message'])}")
 
@@ -70,18 +82,10 @@ class Worker:
         process.stdout.close()
         self._log.close()
 
-    def _send(self, line):
-        if self.pid is None:
-            self._start()
-        try:
-            self._write(line)
-        except BrokenPipeError:  # it was ended from outside between two requests, and just after it was looked at
-            self._start()
-            self._write(line)
-
-    def _write(self, line):
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
+    def _begin(self, request, deadline):
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either, which tells more
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._receive(deadline)
 
     def _start(self):
         self.close()
@@ -89,23 +93,21 @@ class Worker:
         # Conversion is work for the processor; an accelerator may be in use by training, its memory taken.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._log, env=environment)
+                                         stderr=self._log, env=environment, bufsize=0)
 
-    def _receive(self, deadline, timeout):
-        """One line of the process's answers."""
-        stdout, received = self._process.stdout.fileno(), b""
+    def _receive(self, deadline):
+        """The next answer of the process."""
+        stdout = self._process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
-            while not received.endswith(b"\n"):
-                if not selector.select(max(deadline - time.monotonic(), 0)):
-                    self.close()
-                    raise ConversionError(f"The conversion did not finish within {timeout:g} s and was stopped. Allow "
-                                          "more time, or convert a smaller model.")
-                block = os.read(stdout, 1 << 16)
-                if not block:
-                    raise ConversionError(self._last_words())
-                received += block
-        return received
+            if not selector.select(max(deadline - time.monotonic(), 0)):
+                self.close()
+                raise ConversionError("The conversion did not finish in time and was stopped. Allow more time, or "
+                                      "convert a smaller model.")
+        line = stdout.readline()  # answers are short and written at once: the rest of the line is there
+        if not line.endswith(b"\n"):
+            raise _Ended(self._last_words())
+        return json.loads(line)
 
     def _last_words(self):
         code = self._process.wait()

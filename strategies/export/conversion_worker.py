@@ -5,8 +5,9 @@ and nothing of the suite, and reads one JSON request a line from standard input:
 
     {"saved_model": folder, "format": "int8", "output": file, "representative": .npz file or null, "integer_io": false}
 
-For each it writes one JSON line to standard output: {"ok": true} or {"error": type, "message": text}. It ends when
-standard input ends, which is what happens when the process that started it is gone, however that came about.
+For each it writes two JSON lines to standard output: {"begun": true} before the conversion, and {"ok": true} or
+{"error": type, "message": text} after it. It ends when standard input ends, which is what happens when the process
+that started it is gone, however that came about.
 """
 
 import json
@@ -16,6 +17,7 @@ import sys
 import threading
 
 SIGNATURE = "serving_default"
+_LARGEST_MESSAGE = 20_000  # characters; what follows is a dump of the graph
 
 
 def main():
@@ -28,11 +30,12 @@ def main():
     import tensorflow as tf
     while True:
         request = json.loads(requests.get())
+        print(json.dumps({"begun": True}), file=answers, flush=True)
         try:
             _convert(tf, request)
             answer = {"ok": True}
         except Exception as error:  # whatever the converter raises is the answer
-            answer = {"error": type(error).__name__, "message": str(error)}
+            answer = {"error": type(error).__name__, "message": str(error)[:_LARGEST_MESSAGE]}
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -67,6 +70,6 @@ def _samples(path):
 
 
 if __name__ == "__main__":
-    # Run by its path, Python puts this folder first in the search path, and a module here could shadow another.
-    sys.path.pop(0)
+    # Run by its path, Python looks for modules in this folder first, where one could shadow a library.
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     main()

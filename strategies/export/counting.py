@@ -11,7 +11,11 @@ Positions in the padding count as if they were image: H W K^2 C M at stride 1, a
 normalisation, activations and pooling are not counted. One multiply-add is two floating-point operations.
 """
 
+import copy
 import math
+
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 from strategies.export.interface import Interface
 
@@ -32,7 +36,12 @@ def count_macs(model, samples=None):
         ValueError: an input dimension is open, a shape in the graph is unknown, or countable operators stand in a loop
             or branch, whose number of runs the graph does not tell.
     """
-    return _count(Interface(model, samples).function(batch_size=1).graph)
+    function = Interface(model, samples).function(batch_size=1)
+    if any(operation.type in _CALLS for operation in function.graph.get_operations()):
+        # A function called by the model may have been traced for any shape; written into its caller it gets the one of
+        # this call. Loops are left as they are: lowered, their bodies would look like operations that run once.
+        function = convert_variables_to_constants_v2(function, lower_control_flow=False)
+    return _count(function.graph)
 
 
 def _count(graph):
@@ -41,21 +50,34 @@ def _count(graph):
         if operation.type in _RULES:
             _check_shapes(operation)
             total += _RULES[operation.type](operation)
-        elif operation.type in _CALLS:
+        elif operation.type in _CALLS:  # one that must not be inlined, as it is compiled by itself
             total += sum(map(_count, _functions(operation)))
-        elif any(map(_count, _functions(operation))):
+        elif any(_has_countable(graph) for graph in _functions(operation)):
             raise ValueError(f"The multiply-adds of this model cannot be counted: {operation.type} {operation.name!r} "
                              "has some in its body, and how often that runs is not known from the graph. Unroll it "
                              "(recurrent layers: unroll=True with a fixed number of steps).")
     return total
 
 
+def _has_countable(graph):
+    return any(operation.type in _RULES or any(map(_has_countable, _functions(operation)))
+               for operation in graph.get_operations())
+
+
 def _functions(operation):
-    """Graphs of the functions that an operation runs: the callee, or body and condition, or branches."""
+    """Graphs of the functions that an operation runs: callee, or body and condition, or branches."""
     names = []
     for value in operation.node_def.attr.values():
         names += [value.func.name] if value.HasField("func") else [func.name for func in value.list.func]
-    return [operation.graph._get_function(name).graph for name in names]
+    definitions = [copy.deepcopy(operation.graph._get_function(name).definition) for name in names]
+    shapes = None
+    if operation.type in _CALLS:
+        shapes = [tensor.shape for tensor in operation.inputs]
+        for definition in definitions:
+            definition.arg_attr.clear()  # the shapes it was traced for, which would win
+    with operation.graph.as_default():
+        return [function_def_to_graph(definition, input_shapes=shapes, include_library_functions=True)
+                for definition in definitions]
 
 
 def _check_shapes(operation):
@@ -69,8 +91,10 @@ def _positions(operation):
     """Positions that the output of a convolution has in the end, over all axes but the channels."""
     output = operation.outputs[0]
     readers = output.consumers()
-    if len(readers) == 1 and readers[0].type == "BatchToSpaceND":
-        output = readers[0].outputs[0]  # a dilated convolution computes on a padded copy and crops
+    if readers and readers[0].type == "Squeeze":  # the height of a convolution in one dimension
+        readers = readers[0].outputs[0].consumers()
+    if readers and readers[0].type == "BatchToSpaceND":  # a dilated convolution computes on a padded copy and crops
+        output = readers[0].outputs[0]
     channels_first = b"C" in operation.get_attr("data_format")[:2]
     sizes = output.shape.as_list()
     return math.prod(sizes) // sizes[1 if channels_first else -1]

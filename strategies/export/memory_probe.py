@@ -4,6 +4,7 @@ Run by its path with the file as the only argument; imports the interpreter and 
 export.litert.peak_memory_bytes` starts it.
 """
 
+import os
 import re
 import resource
 import sys
@@ -45,5 +46,6 @@ def _peak():
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: a module here could shadow another
+    # Run by its path, Python looks for modules in this folder first, where one could shadow a library.
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     main(sys.argv[1])

@@ -47,6 +47,7 @@ def convert(model, path, format, *, representative=None, integer_io=False, sampl
         ValueError: unknown format, int8 without representative samples, samples that do not fit the model.
         ConversionError: the converter failed.
     """
+    check(format, representative, integer_io)
     with convertible(model, representative=representative, samples=samples) as source:
         source.convert(path, format, integer_io=integer_io, timeout=timeout)
 
@@ -58,14 +59,15 @@ def convertible(model, *, representative=None, samples=None):
     Yields:
         `Convertible`
     """
-    interface = Interface(model, representative if samples is None else samples)
+    samples = representative if samples is None else samples
+    interface = Interface(model, samples)
     named = None if representative is None else _checked(interface.named(representative))
     with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
         folder = pathlib.Path(folder)
         write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
         if named is not None:
             np.savez(folder / "representative.npz", **named)
-        yield Convertible(folder / "saved_model", None if named is None else folder / "representative.npz")
+        yield Convertible(folder / "saved_model", folder / "representative.npz" if named else None)
 
 
 class Convertible:
@@ -77,16 +79,16 @@ class Convertible:
     """
 
     def __init__(self, saved_model, representative=None):
-        self._saved_model = pathlib.Path(saved_model)
-        self._representative = representative
+        self._saved_model = pathlib.Path(saved_model).resolve()
+        self._representative = pathlib.Path(representative).resolve() if representative else None
 
     def convert(self, path, format, *, integer_io=False, timeout=TIMEOUT):
         """Writes one TFLite file; arguments and errors as `strategies.export.tflite.convert`."""
         check(format, self._representative, integer_io)
         with replacing(path) as temporary:
-            request = {"saved_model": str(self._saved_model.resolve()), "format": format,
-                       "output": str(temporary.resolve()), "integer_io": integer_io,
-                       "representative": str(self._representative and pathlib.Path(self._representative).resolve())}
+            request = {"saved_model": str(self._saved_model), "format": format, "output": str(temporary.resolve()),
+                       "representative": str(self._representative) if self._representative else None,
+                       "integer_io": integer_io}
             try:
                 shared_worker().request(request, timeout)
             except ConversionError as error:
