@@ -1,1 +1,7 @@
 """Applications: one folder each, all with the same file names (config, data, models, train, predict, README)."""
+
+import os
+
+# Before TensorFlow is imported: by itself it uses oneDNN only on processors with AVX-512 VNNI or more, and convolutions
+# take twice as long without it on others (benchmarks/onednn.py). An existing setting is left alone.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -26,12 +26,12 @@ from benchmarks import common, runs
 SPEC = ImageSpec(32, 32, 3, 10, tuple("0123456789"), (127.5,) * 3, (127.5,) * 3)
 
 
-def training_step(precision, jit_compile, batch=64):
-    """A compiled training step of ResNet-20 on 32×32 images, and its model."""
+def training_step(precision, jit_compile, batch=64, name="resnet20"):
+    """A compiled training step of a network on 32×32 images, and the network."""
     workdir.set_precision(precision)
     try:
         keras.utils.set_random_seed(0)
-        model = models.build(Config(workdir="unused", model="resnet20"), SPEC)
+        model = models.build(Config(workdir="unused", model=name), SPEC)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.CategoricalCrossentropy(from_logits=True),
                       jit_compile=jit_compile)
         dtype = "float64" if precision == "float64" else "float32"

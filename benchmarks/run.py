@@ -9,7 +9,8 @@ import argparse
 import subprocess
 import sys
 
-BENCHMARKS = ("throughput", "input_pipeline", "precision", "normalization_study", "ensemble_study", "zoo_digits")
+BENCHMARKS = ("onednn", "throughput", "input_pipeline", "precision", "normalization_study", "ensemble_study",
+              "zoo_digits")
 
 
 def main():

@@ -74,7 +74,8 @@ class TrainingConfig:
     distribution: str = field("single", "How training is spread over devices.", volatile=True)
     precision: str = field("float32", "Numbers to compute with; mixed_* keep float32 variables.", choices=PRECISIONS)
     jit_compile: bool = field(False, "Compile the training step with XLA.")
-    deterministic: bool = field(True, "Only deterministic kernels, so that a resumed run ends with the same bits.")
+    deterministic: bool = field(True, "Only deterministic kernels, so that a resumed run ends with the same bits. With "
+                                           "--jit_compile that holds on processors, not on GPUs.")
     checkpoint_seconds: float = field(60.0, "Seconds between checkpoints within an epoch (one is always written at "
                                             "its end). 0: only at the end of an epoch.", minimum=0, volatile=True)
     early_stopping: int = field(0, "Epochs without a better validation metric before training stops. 0: never.",

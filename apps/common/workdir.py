@@ -91,7 +91,8 @@ def prepare_runtime(config):
     """Deterministic kernels and the precision policy of this process, before anything is built."""
     keras.backend.clear_session()
     tf.get_logger().setLevel("WARNING")
-    if config.deterministic:
+    if config.deterministic and not config.jit_compile:
+        # XLA refuses some gradients in this mode (maximum pooling), and its programs for processors repeat without it.
         tf.config.experimental.enable_op_determinism()
     set_precision(config.precision)
 

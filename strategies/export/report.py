@@ -56,7 +56,7 @@ def export_all(model, directory, *, samples, formats=FORMATS, representative=Non
     formats = check_formats(formats, has_representative=representative is not None)
     directory = pathlib.Path(directory)
     interface = Interface(model, samples)
-    reference = interface.named_outputs(model.predict(samples, batch_size=saved_model.BATCH_SIZE, verbose=0))
+    reference = interface.named_outputs(saved_model.predict(model, samples))
     written = folding.fold_batch_norm(model) if fold_batch_norm else model
     sizes = {id(m): _sizes_of(m, samples) for m in (model, written)}
 
