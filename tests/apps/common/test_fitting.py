@@ -1,0 +1,103 @@
+import types
+
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from apps.common import fitting, splits, workdir
+from apps.image_classification.config import Config
+from strategies.distribution.single import Single
+
+
+def stream(num_examples=12, batch_size=4):
+    def fetch(index, noise):
+        x = tf.one_hot(index, num_examples)
+        return x, tf.one_hot(index % 2, 2)
+    return splits.training_stream(num_examples, batch_size, 0, fetch)
+
+
+def compiled(total_steps):
+    model = keras.Sequential([keras.layers.Dense(2, input_shape=(12,), kernel_initializer="zeros", name="d")])
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    return model
+
+
+def run_of(tmp_path, **options):
+    return workdir.Run(Config(workdir=str(tmp_path / "run"), **options))
+
+
+def keeper(tmp_path, values, mode="max", **options):
+    run = run_of(tmp_path, **options)
+    run.resolved["total_steps"] = 100
+    progress = fitting.Progress()
+    callback = fitting.Keeper(run, progress, 3, "val_accuracy", mode)
+    callback.set_model(compiled(1))
+    stopped = []
+    callback.model.stop_training = False
+    for epoch, value in enumerate(values):
+        callback.on_epoch_end(epoch, {"val_accuracy": value})
+        stopped.append(callback.model.stop_training)
+    return progress, stopped
+
+
+def test_steps_follow_from_epochs(tmp_path):
+    assert fitting.total_steps(run_of(tmp_path, epochs=5), compiled, Single(), stream(), None) == 15
+
+
+def test_time_budget_is_turned_into_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "measure_speed", lambda *a: (0.1, 0.6, 10.0))
+    run = run_of(tmp_path, time_budget=1.0)
+    steps = fitting.total_steps(run, compiled, Single(), stream(), None)
+    assert steps == pytest.approx((60 - 10) / (0.1 + 0.6 / 3), abs=1)  # a third of a validation falls to each step
+    assert run.resolved["total_steps"] == steps
+    monkeypatch.setattr(fitting, "measure_speed", None)  # fixed now: not measured again
+    assert fitting.total_steps(run, compiled, Single(), stream(), None) == steps
+
+
+def test_time_budget_that_does_not_suffice(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "measure_speed", lambda *a: (0.5, 3.0, 100.0))
+    with pytest.raises(ValueError, match=r"--time_budget=1 minutes leaves no time to train: a step takes 0.500 s"):
+        fitting.total_steps(run_of(tmp_path, time_budget=1.0), compiled, Single(), stream(), None)
+
+
+def test_measured_speed_is_positive_and_uses_a_model_of_its_own():
+    made = []
+
+    def make(total_steps):
+        made.append(compiled(total_steps))
+        return made[-1]
+
+    step, evaluation, startup = fitting.measure_speed(make, Single(), stream(), splits.evaluation_stream(
+        8, 4, lambda index: (tf.one_hot(index, 12), tf.one_hot(index % 2, 2))))
+    assert step > 0 and evaluation > 0 and startup > 0
+    assert len(made) == 1 and int(made[0].optimizer.iterations.numpy()) == 53
+
+
+@pytest.mark.parametrize("mode, values, best", [("max", [0.1, 0.5, 0.4, 0.5], 3), ("min", [0.3, 0.2, 0.4, 0.5], 1)])
+def test_best_epoch_is_the_last_of_equals(tmp_path, mode, values, best):
+    progress, _ = keeper(tmp_path, values, mode)
+    assert progress.best_epoch == best and progress.best_value == values[best]
+
+
+def test_early_stopping_counts_epochs_without_gain(tmp_path):
+    progress, stopped = keeper(tmp_path, [0.1, 0.5, 0.5, 0.4, 0.5], early_stopping=3)
+    assert stopped == [False, False, False, False, True]  # equal is no gain
+    assert progress.stopped_early and progress.best_epoch == 4
+
+
+def test_history_replaces_rows_of_repeated_epochs(tmp_path):
+    history = fitting.History(tmp_path / "history.csv")
+    history.set_model(compiled(1))
+    for epoch, loss in ((0, 3.0), (1, 2.0), (2, 1.0), (1, 2.5)):
+        history.on_epoch_end(epoch, {"loss": loss})
+    rows = fitting.read_history(tmp_path / "history.csv")
+    assert [(row["epoch"], row["loss"]) for row in rows] == [(0, 3.0), (1, 2.5)]
+    assert rows[0]["learning_rate"] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_loss_that_is_not_finite_stops(tmp_path, loss):
+    callback = fitting.StopOnNaN(types.SimpleNamespace(checkpoints=types.SimpleNamespace(steps=lambda: [7])))
+    callback.on_train_batch_end(0, {"loss": 1.0})
+    with pytest.raises(fitting.TrainingDiverged, match="at batch 3 of the epoch; the checkpoint of step 7 is kept"):
+        callback.on_train_batch_end(3, {"loss": loss})
