@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import sys
 import time
 
@@ -88,8 +89,9 @@ def write(name, rows, **content):
     """
     RESULTS.mkdir(exist_ok=True)
     module = sys.modules["__main__"].__spec__
+    arguments = [re.sub(r"=/\S*/", "=", argument) for argument in sys.argv[1:]]  # where folders lie here tells nobody
     record = {"benchmark": name, "date": datetime.date.today().isoformat(),
-              "command": " ".join(["python -m", module.name if module else name, *sys.argv[1:]]),
+              "command": " ".join(["python -m", module.name if module else name, *arguments]),
               "machine": machine(), "rows": rows, **content}
     config_lib.write_json(RESULTS / f"{name}.json", record)
     print(reporting.markdown_table(list(rows[0]), [list(row.values()) for row in rows]))
