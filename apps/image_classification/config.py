@@ -40,6 +40,9 @@ class Config(TrainingConfig):
                       choices=("auto", "small", "large"))
     normalization: str = field("default", "Normalisation of every backbone; default is the paper's.",
                                choices=("default", *NORMALIZATIONS))
+    batch_norm_momentum: float = field(0.9, "Share of the old value that a step leaves in batch normalisation's moving "
+                                            "statistics. keras.applications' .99 and .999 need thousands of steps.",
+                                       minimum=0, below=1)
     dropout: float = field(0.0, "Dropout before the classifier, and inside the blocks of wrn_* and densenet*.",
                            minimum=0, below=1, search=Range(0.0, 0.5))
     l1: float = field(0.0, "L1 penalty on kernels.", minimum=0)

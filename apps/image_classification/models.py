@@ -43,8 +43,11 @@ def build(config, spec):
                                     name="scale")(images)
     backbone = backbone_of(config, scaled)
     features = list(backbone.output.values())[-1]  # [B, h, w, C]
-    logits = head(config, features, spec.num_classes)
-    return keras.Model(images, logits, name=config.model)
+    model = keras.Model(images, head(config, features, spec.num_classes), name=config.model)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    return model
 
 
 def backbone_of(config, images):
