@@ -60,23 +60,26 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
-    rows = []
+    rows, kept = [], {}
     for name in options.models.split(","):
         train = train_pair(name, options.size, options.train_batch, options.rounds)
-        low, ratio, _ = common.ratio_interval(train["peer"], train["ours"])
-        rows.append({"model": name, "task": "training", "batch": options.train_batch,
-                     "ours_images_s": options.train_batch / np.median(train["ours"]),
-                     "peer_images_s": options.train_batch / np.median(train["peer"]), "ratio": ratio,
-                     "ratio_low_95": low})
+        rows.append(compare(name, "training", options.train_batch, train["ours"], train["peer"]))
         keras.backend.clear_session()
         infer = inference_pair(name, options.size, options.batch, options.rounds)
-        for peer in ("peer", "peer_graph"):
-            low, ratio, _ = common.ratio_interval(infer[peer], infer["ours"])
-            rows.append({"model": name, "task": f"inference against {'predict' if peer == 'peer' else 'tf.function'}",
-                         "batch": options.batch, "ours_images_s": options.batch / np.median(infer["ours"]),
-                         "peer_images_s": options.batch / np.median(infer[peer]), "ratio": ratio, "ratio_low_95": low})
+        for peer, words in (("peer", "predict"), ("peer_graph", "tf.function")):
+            rows.append(compare(name, f"inference against {words}", options.batch, infer["ours"], infer[peer]))
         keras.backend.clear_session()
-    common.write("throughput", rows)
+        kept[name] = {"training": train, "inference": infer}
+    common.write("throughput", rows, seconds={
+        name: {task: {key: values.round(4).tolist() for key, values in pairs.items()} for task, pairs in tasks.items()}
+        for name, tasks in kept.items()})
+
+
+def compare(name, task, batch, ours_seconds, peer_seconds):
+    """A row of the table: images a second of both, the ratio and its lower 95 % bound."""
+    low, ratio, _ = common.ratio_interval(peer_seconds, ours_seconds)
+    return {"model": name, "task": task, "batch": batch, "ours_images_s": batch / np.median(ours_seconds),
+            "peer_images_s": batch / np.median(peer_seconds), "ratio": ratio, "ratio_low_95": low}
 
 
 if __name__ == "__main__":

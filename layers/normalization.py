@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.checking import unknown_name
+from layers.naming import NamedOnLoading
 
 NORMALIZATIONS = ("batch", "layer", "instance", "group")
 DEFAULT_NUM_GROUPS = 32  # Wu & He 2018, table 3: best of 64 ... 1 groups on ResNet-50.
@@ -44,7 +45,7 @@ def normalization(kind, *, name, epsilon=1e-5, momentum=0.9):
 
 
 @keras.utils.register_keras_serializable("usagi")
-class GroupNormalization(keras.layers.Layer):
+class GroupNormalization(NamedOnLoading, keras.layers.Layer):
     """Normalises each sample over its positions and a group of neighbouring channels (Wu & He 2018).
 
     y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, gamma and beta per channel. Mean and (biased) variance
@@ -109,10 +110,6 @@ class GroupNormalization(keras.layers.Layer):
         if self.groups == "auto":
             return largest_divisor(channels, DEFAULT_NUM_GROUPS)
         return self.groups
-
-    def build_from_config(self, config):
-        with tf.name_scope(self.name):  # Keras leaves it out on loading, and the weights get other names
-            super().build_from_config(config)
 
     def compute_output_shape(self, input_shape):
         return input_shape

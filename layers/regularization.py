@@ -9,12 +9,14 @@ import numbers
 import tensorflow as tf
 import tf_keras as keras
 
+from layers.naming import NamedOnLoading
+
 PHILOX = 1  # `tf.random.Algorithm.PHILOX`: a counter-based generator, so any part of a stream can be drawn alone.
 WORDS_PER_COUNT = 4  # One value of Philox' counter yields four 32-bit words.
 
 
 @keras.utils.register_keras_serializable("usagi")
-class StatelessDropout(keras.layers.Layer):
+class StatelessDropout(NamedOnLoading, keras.layers.Layer):
     """Inverted dropout whose mask is a pure function of (seed, step, global row).
 
     y = x * mask / (1 - rate) in training, y = x otherwise; each element of the mask is 0 with probability `rate`
@@ -76,10 +78,6 @@ class StatelessDropout(keras.layers.Layer):
                          first_row=_first_global_row(inputs))
         # Not a division: graph optimisation turns that into this product, and then eager and graph differ in a bit.
         return tf.where(keep, inputs * (1 / (1 - self.rate)), tf.zeros_like(inputs))
-
-    def build_from_config(self, config):
-        with tf.name_scope(self.name):  # Keras leaves it out on loading, and the weights get other names
-            super().build_from_config(config)
 
     def compute_output_shape(self, input_shape):
         return input_shape

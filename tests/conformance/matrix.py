@@ -1,8 +1,8 @@
 """The full matrix: every entry of the catalogue × every property. `make conformance` runs what is missing or stale.
 
-The result is `tests/conformance/matrix.json`: for each entry the hash of the source it depends on, and for each
-property `pass` with the figures measured, or `unsupported` with its reason. It is written after each cell, so an
-interrupted run goes on where it was. `make test` runs one representative of each family and checks that no row is
+The result is `tests/conformance/matrix.json`: for each entry and property `pass` with the figures measured, or
+`unsupported` with its reason, and the hash of the source that the cell depends on. It is written after each cell, so
+an interrupted run goes on where it was. `make test` runs one representative of each family and checks that no row is
 missing or stale.
 """
 
@@ -11,33 +11,66 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import io
 import json
 import pathlib
 import sys
 import time
+import tokenize
 
 from tests.conformance.catalogue import CATALOGUE
 from tests.conformance.properties import PROPERTIES
 
+PROPERTIES_MODULE = "tests.conformance.properties"
 RESULTS = pathlib.Path(__file__).with_name("matrix.json")
 
 
-def source_hash(entry):
-    """Hash of the code, not the words, of the modules that an entry is made of and of the properties it is held to."""
+def cell_hash(entry, name):
+    """Hash of what a cell's result depends on: the code, not the words, of the modules that the entry is made of, of
+    the property, and of what the properties share. A new property leaves the results of the others fresh.
+    """
     digest = hashlib.sha256()
-    for name in (*entry.source, "tests.conformance.properties"):
-        digest.update(code_of(name).encode())
+    for module in entry.source:
+        digest.update(code_of(module).encode())
+    shared, functions = split_properties()
+    digest.update((shared + functions[PROPERTIES[name].__name__]).encode())
     return digest.hexdigest()[:16]
 
 
 @functools.cache
+def split_properties():
+    """Code of `properties.py`: (functions that properties share, {name of a property's function: its code})."""
+    path = pathlib.Path(importlib.util.find_spec(PROPERTIES_MODULE).origin)
+    lines = _code_lines(path)
+    code = {node.name: _words(lines[node.lineno - 1:node.end_lineno]) for node in ast.parse(path.read_text()).body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    properties = {function.__name__: code.pop(function.__name__) for function in PROPERTIES.values()}
+    return "".join(code.values()), properties
+
+
+@functools.cache
 def code_of(module):
-    """The syntax tree of a module without docstrings, as text: comments and layout do not count."""
-    tree = ast.parse(pathlib.Path(importlib.util.find_spec(module).origin).read_text())
-    for node in ast.walk(tree):
+    """The text of a module without docstrings, comments and layout, the same under every version of Python."""
+    return _words(_code_lines(pathlib.Path(importlib.util.find_spec(module).origin)))
+
+
+def _code_lines(path):
+    """The lines of a file, with nothing in the place of docstrings and comments."""
+    text = path.read_text()
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
+            docstring = node.body[0]
+            lines[docstring.lineno - 1:docstring.end_lineno] = [""] * (docstring.end_lineno - docstring.lineno + 1)
+    return lines
+
+
+def _words(lines):
+    return " ".join(" ".join(lines).split())
 
 
 def read_results():
@@ -47,12 +80,8 @@ def read_results():
 
 def missing_cells(results):
     """(entry, property) pairs that have not been run on the present source."""
-    cells = []
-    for entry in CATALOGUE:
-        row = results.get(entry.name, {})
-        fresh = row.get("source") == source_hash(entry)
-        cells += [(entry, name) for name in PROPERTIES if not fresh or name not in row.get("properties", {})]
-    return cells
+    return [(entry, name) for entry in CATALOGUE for name in PROPERTIES
+            if results.get(entry.name, {}).get(name, {}).get("source") != cell_hash(entry, name)]
 
 
 def run_cell(entry, name):
@@ -61,25 +90,25 @@ def run_cell(entry, name):
     Raises:
         AssertionError: it does not hold.
     """
+    source = {"source": cell_hash(entry, name)}
     if name in entry.unsupported:
-        return {"status": "unsupported", "reason": entry.unsupported[name]}
-    return {"status": "pass", **{k: float(f"{v:.3g}") for k, v in PROPERTIES[name](entry).items()}}
+        return {"status": "unsupported", "reason": entry.unsupported[name], **source}
+    return {"status": "pass", **{k: float(f"{v:.3g}") for k, v in PROPERTIES[name](entry).items()}, **source}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="run entries whose name contains this")
     only, results, failures = parser.parse_args().only, read_results(), []
-    results = {entry.name: results[entry.name] for entry in CATALOGUE if entry.name in results}
+    results = {entry.name: {name: cell for name, cell in results.get(entry.name, {}).items() if name in PROPERTIES}
+               for entry in CATALOGUE}  # what is no longer in the catalogue goes
     cells = [(entry, name) for entry, name in missing_cells(results) if only in entry.name]
     for number, (entry, name) in enumerate(cells, 1):
-        row = results.setdefault(entry.name, {"source": "", "properties": {}})
-        if row["source"] != source_hash(entry):
-            row.update(source=source_hash(entry), properties={})
+        results[entry.name].pop(name, None)
         began = time.perf_counter()
         try:
-            row["properties"][name] = run_cell(entry, name)
-            outcome = row["properties"][name]["status"]
+            results[entry.name][name] = run_cell(entry, name)
+            outcome = results[entry.name][name]["status"]
         except Exception as error:
             failures.append(f"{entry.name} {name}: {' '.join(str(error).split())[:300]}")
             outcome = f"FAIL {failures[-1]}"
