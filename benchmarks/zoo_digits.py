@@ -48,7 +48,7 @@ def main():
         row = {"model": name, "width": WIDTHS[name], "parameters": trained[name]["num_parameters"],
                "test_accuracy": trained[name]["test_accuracy"]}
         for form in FORMATS:
-            found = export.Runner(folder / name / "export" / f"{form}.tflite").run(images)
+            found = export.Runner(folder / name / "export" / f"{form}.tflite")(images)
             row[f"{form}_agreement"] = float(np.mean(found.argmax(1) == logits.argmax(1)))
             if form == "float32":
                 row["float32_relative"] = float(np.abs(found - logits).max() / np.abs(logits).max())

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 import math
 import os
 import pathlib
@@ -11,9 +12,11 @@ import time
 
 import tf_keras as keras
 
+from apps.common import config as config_lib
 from strategies import checkpoint
 
 TIMED_STEPS = 50
+_FINISHED = "finished.json"
 _UNTIMED_STEPS = 3  # tracing and the first, slower steps
 
 
@@ -114,7 +117,39 @@ def restore_best(run, model):
     checkpoint.restore(model, arrays, with_optimizer=False)
 
 
-def callbacks(run, progress, train, *, monitor="val_accuracy", mode="max", extra=()):
+def finish(part, model, progress, total_steps):
+    """Keeps the plain model that a training leaves, and what it cost: then the training is finished."""
+    path = part.folder("checkpoints")
+    temporary = path / f".finished.{os.getpid()}.keras"
+    model.save(temporary)
+    os.replace(temporary, path / "finished.keras")
+    config_lib.write_json(path / _FINISHED, {
+        "seconds": progress.seconds, "steps": progress.step, "total_steps": total_steps,
+        "best_epoch": progress.best_epoch + 1})
+
+
+def is_finished(part):
+    """Whether `finish` was called for this training."""
+    return (part.path / "checkpoints" / _FINISHED).exists()
+
+
+def finished(part):
+    """(plain model, cost) of a finished training."""
+    path = part.path / "checkpoints"
+    return (keras.models.load_model(path / "finished.keras", compile=False),
+            json.loads((path / _FINISHED).read_text()))
+
+
+def total_cost(costs, train):
+    """What all trainings of a run cost together, for `metrics.json`; the best epoch is that of the last."""
+    seconds = sum(cost["seconds"] for cost in costs)
+    steps = sum(cost["steps"] for cost in costs)
+    return {"seconds": seconds, "steps": steps, "total_steps": sum(cost["total_steps"] for cost in costs),
+            "epochs": steps / train.steps_per_epoch, "best_epoch": costs[-1]["best_epoch"] if costs else 0,
+            "images_per_second": steps * train.batch_size / max(seconds, 1e-9), "num_train": train.num_examples}
+
+
+def callbacks(run, progress, train, *, monitor="val_accuracy", mode="max", extra=(), judge_from=0):
     """The callbacks of every fit, in the order in which they must run.
 
     Args:
@@ -123,11 +158,12 @@ def callbacks(run, progress, train, *, monitor="val_accuracy", mode="max", extra
         monitor: validation metric that decides which epoch is best.
         mode: "max" or "min".
         extra: the application's own callbacks, run before the checkpoint is written.
+        judge_from: number of steps before which no epoch can be the best (a model that is still losing weights).
     """
     tensorboard = keras.callbacks.TensorBoard(run.folder("logs"), update_freq="epoch", write_graph=True)
     return [RestoreMetrics(progress, train.steps_per_epoch), StopOnNaN(run), tensorboard,
             History(run.path / "history.csv"), *extra,
-            Keeper(run, progress, train.steps_per_epoch, monitor, mode)]
+            Keeper(run, progress, train.steps_per_epoch, monitor, mode, judge_from)]
 
 
 class RestoreMetrics(keras.callbacks.Callback):
@@ -196,8 +232,9 @@ def read_history(path):
 class Keeper(keras.callbacks.Callback):
     """Best weights, early stopping and checkpoints. It must come last, since it saves the others' work."""
 
-    def __init__(self, run, progress, steps_per_epoch, monitor, mode):
+    def __init__(self, run, progress, steps_per_epoch, monitor, mode, judge_from):
         super().__init__()
+        self._judge_from = judge_from
         self._run = run
         self.progress = progress
         self._steps_per_epoch = steps_per_epoch
@@ -218,7 +255,7 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self._monitor)
-        if value is not None:
+        if value is not None and self.progress.step >= self._judge_from:
             self._judge(epoch, float(value))
         self._save()
 

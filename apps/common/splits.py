@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 # Named, since "auto" asks the device: then numbers differ between devices, and deterministic mode reads no batch ahead
@@ -24,12 +25,15 @@ class Stream:
         num_examples: number of examples.
         batch_size: examples a step, over all workers.
         make: `make(input_context, start_step) -> tf.data.Dataset` of `(inputs, targets)` batches.
+        with_teacher: of a training stream, `with_teacher(logits) -> Stream`: targets become {"targets": ..., "teacher":
+            the example's row of logits [N, ...]}.
     """
 
     num_examples: int
     batch_size: int
     make: Callable[[tf.distribute.InputContext | None, int], tf.data.Dataset]
     is_training: bool = False
+    with_teacher: Callable[[np.ndarray], "Stream"] | None = None
 
     @property
     def steps_per_epoch(self):
@@ -96,7 +100,17 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
         dataset = epochs.flat_map(batches_of).map(fetch_rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return _without_autoshard(dataset.prefetch(tf.data.AUTOTUNE))
 
-    return Stream(num_examples, batch_size, make, is_training=True)
+    def with_teacher(logits):
+        with tf.device("CPU:0"):  # where tf.data runs
+            rows = tf.constant(logits)
+
+        def fetch_both(index, noise):
+            inputs, targets = fetch(index, noise)
+            return inputs, {"targets": targets, "teacher": tf.gather(rows, index)}
+
+        return training_stream(num_examples, batch_size, seed, fetch_both, num_noise=num_noise)
+
+    return Stream(num_examples, batch_size, make, is_training=True, with_teacher=with_teacher)
 
 
 def evaluation_stream(num_examples, batch_size, fetch):

@@ -57,22 +57,33 @@ class Run:
                              "flags to resume it, or choose another --workdir.")
 
     def begin(self):
-        """Takes the folder for this process and writes `config.json`. Call it once all input has been checked.
+        """Takes the folder for this process and writes `config.json`. Call it once all input has been checked, and
+        again when something has been resolved.
 
         Raises:
             ValueError: another process runs in the folder.
         """
+        if self._lock is None:
+            self._take()
+        config_lib.save(self.config, self.path, **self.resolved)
+
+    def _take(self):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
+            lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
         except OSError as error:
             raise ValueError(f"--workdir={self.path} cannot be written ({error.strerror}). Choose another.") from None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            lock.close()
             raise ValueError(f"--workdir={self.path} is in use by another running process. Wait for it to end or "
                              "choose another --workdir.") from None
-        config_lib.save(self.config, self.path, **self.resolved)
+        self._lock = lock
+
+    def part(self, name, config):
+        """The part of this run that trains under `config`, in `phases/<name>/`; the run itself when `name` is empty."""
+        return Part(self, name, config) if name else self
 
     def folder(self, name):
         """A subfolder of the workdir, made when missing."""
@@ -85,6 +96,27 @@ class Run:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+class Part:
+    """One of several trainings of a run; with the attributes and methods that training uses of a `Run`."""
+
+    def __init__(self, run, name, config):
+        self._run = run
+        self.config = config
+        self.path = run.path / "phases" / name
+        self.checkpoints = checkpoint.Directory(self.path / "checkpoints")
+        self.resolved = run.resolved.setdefault(name, {})
+
+    def begin(self):
+        self._run.begin()
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def folder(self, name):
+        """A subfolder of the part, made when missing."""
+        path = self.path / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
 
 def prepare_runtime(config):

@@ -2,13 +2,14 @@
 
 import dataclasses
 
-from apps.common.config import Options, Range, TrainingConfig, field
+from apps.common.compressing import CompressionConfig
+from apps.common.config import Options, Range, field
 from layers.normalization import NORMALIZATIONS
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TrainingConfig):
-    """Every hyper-parameter of the application; see `TrainingConfig` for those that all applications share."""
+class Config(CompressionConfig):
+    """Every hyper-parameter of the application; those of all applications are in `CompressionConfig`."""
 
     data: str = field("digits", "digits (embedded), mnist, fashion_mnist, cifar10, cifar100, folder (images in "
                                 "--data_dir, one folder a class) or tfds:<name>.")

@@ -8,7 +8,6 @@ import re
 
 import tf_keras as keras
 
-from apps.common import workdir
 from layers.backbones import densenet, mobilenet, pyramidnet, resnet, resnet_v2, vgg, wide_resnet
 from layers.checking import unknown_name
 from layers.regularization import StatelessDropout
@@ -81,18 +80,6 @@ def head(config, features, num_classes):
         # A softmax over 16-bit logits loses the small probabilities.
         x = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(x)
     return x
-
-
-def float32_copy(model, config, spec):
-    """The same network with the same weights in float32, whatever precision it was trained in: to evaluate and export.
-
-    Afterwards the process computes in float32.
-    """
-    weights = [weight.astype("float32") if weight.dtype.kind == "f" else weight for weight in model.get_weights()]
-    workdir.set_precision("float32")
-    copy = build(config, spec)
-    copy.set_weights(weights)
-    return copy
 
 
 def _lookup(name):

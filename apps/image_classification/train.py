@@ -10,12 +10,16 @@ import sklearn.metrics
 import tensorflow as tf
 import tf_keras as keras
 
-from apps.common import explaining, fitting, flagging, optimization, reporting, workdir
+from apps.common import compressing, explaining, fitting, flagging, optimization, reporting, workdir
 from apps.image_classification import data, models
 from apps.image_classification.config import Config
-from layers.counting import count_parameters
+from layers.counting import count_nonzero, count_parameters
 from layers.regularization import add_weight_penalty
-from strategies import distribution, export
+from strategies import compression, distribution, export
+from strategies.copying import copy_model
+
+NUM_TAYLOR_BATCHES = 8  # from which the importance of filters is measured
+SIMULATED_LOGITS = "simulated_logits.npy"
 
 
 def train(config, callbacks=()):
@@ -37,51 +41,138 @@ def train(config, callbacks=()):
     run = workdir.Run(config)
     workdir.prepare_runtime(config)
     splits = data.load(config)
+    check_compression(config, splits)
 
-    def compiled(total_steps):
-        keras.utils.set_random_seed(config.seed)
-        model = models.build(config, splits.spec)
-        add_weight_penalty(model, l1=config.l1, l2=config.l2)
-        model.compile(optimizer=optimization.make_optimizer(config, total_steps, model),
-                      loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-                      metrics=["accuracy"], jit_compile=config.jit_compile)
-        model.optimizer.build(model.trainable_variables)  # else the first step is traced twice, to create the slots
-        return model
-
-    total_steps = fitting.total_steps(run, compiled, strategy, splits.train, splits.validation)
-    with strategy.scope():
-        model = compiled(total_steps)
+    model, costs = starting_model(config), []
+    for phase in compressing.phases(config):
+        part = run.part(phase.name, phase.config)
+        if not fitting.is_finished(part):
+            if phase.name:
+                print(f"phase {phase.name}")
+            train_phase(part, phase, model, strategy, splits, callbacks)
+        model, cost = fitting.finished(part)
+        costs.append(cost)
     run.begin()
-    progress = fitting.restore(run, model)
-    log_augmented_images(run, splits)
-    strategy.fit(model, splits.train, start_step=progress.step,
-                 total_steps=progress.step if progress.stopped_early else total_steps, validation=splits.validation,
-                 callbacks=fitting.callbacks(run, progress, splits.train, extra=callbacks),
-                 verbose=fitting.verbosity(config))
-    if config.keep == "best" and progress.best_epoch >= 0:
-        fitting.restore_best(run, model)
-
-    plain = models.float32_copy(strategy.gather(model), config, splits.spec)
-    metrics = evaluate(plain, splits, progress, total_steps)
-    export_and_report(run, plain, splits, metrics)
+    workdir.set_precision("float32")
+    metrics = evaluate(model, splits) | fitting.total_cost(costs, splits.train)
+    export_and_report(run, model, splits, metrics)
     run.end()
     return metrics
 
 
-def evaluate(model, splits, progress, total_steps):
-    """Loss and accuracy of the final weights, in float32, with what the run cost."""
-    model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+def train_phase(part, phase, start, strategy, splits, callbacks=()):
+    """Trains from the plain model `start` (None: from new weights) and leaves a plain float32 model in the part.
+
+    Args:
+        part: the run, or its part for this phase.
+        phase: `compressing.Phase`.
+        start: what the phase before left.
+        strategy: distribution strategy.
+        splits: `data.ImageSplits`.
+        callbacks: further Keras callbacks.
+    """
+    config = part.config
+    workdir.set_precision(config.precision)
+    with strategy.scope():
+        teachers = teachers_of(phase)
+    train_split = splits.train
+    if teachers and config.distill_cache:
+        train_split = train_split.with_teacher(compressing.cached_logits(teachers, splits.plain, train_split, config))
+    method = make_method(phase, splits, teachers)
+
+    def compiled(total_steps):
+        keras.utils.set_random_seed(config.seed)
+        model = models.build(config, splits.spec) if start is None else copy_model(start, config.precision)
+        model = model if method is None else method.prepare(model)
+        add_weight_penalty(model, l1=config.l1, l2=config.l2)
+        model.compile(optimizer=optimization.make_optimizer(config, total_steps, model), loss=make_loss(),
+                      metrics=["accuracy"], jit_compile=config.jit_compile)
+        model.optimizer.build(model.trainable_variables)  # else the first step is traced twice, to create the slots
+        return model
+
+    total_steps = fitting.total_steps(part, compiled, strategy, train_split, splits.validation)
+    with strategy.scope():
+        model = compiled(total_steps)
+    part.begin()
+    progress = fitting.restore(part, model)
+    log_augmented_images(part, splits)
+    pruning = method if phase.method == "prune" else None
+    extra = [*callbacks, *(pruning.callbacks(model, progress, total_steps) if pruning else ())]
+    strategy.fit(model, train_split, start_step=progress.step,
+                 total_steps=progress.step if progress.stopped_early else total_steps, validation=splits.validation,
+                 callbacks=fitting.callbacks(part, progress, train_split, extra=extra,
+                                             judge_from=pruning.settled_step(total_steps) if pruning else 0),
+                 verbose=fitting.verbosity(config))
+    if config.keep == "best" and progress.best_epoch >= 0:
+        fitting.restore_best(part, model)
+    if phase.method == "quantize":
+        save_simulated_logits(part, model, splits)
+    model = strategy.gather(model if method is None else method.finish(model))
+    fitting.finish(part, copy_model(model, "float32"), progress, total_steps)
+
+
+def make_loss():
+    """Cross-entropy of logits against probabilities."""
+    return keras.losses.CategoricalCrossentropy(from_logits=True)
+
+
+def starting_model(config):
+    """The model that --initial_model names, or None."""
+    found = compressing.load_models(config.initial_model, "initial_model")
+    return found[0] if found else None
+
+
+def teachers_of(phase):
+    """The teachers of a phase that has some."""
+    if phase.method not in ("distill", "hint"):
+        return []
+    return [copy_model(teacher, "float32")
+            for teacher in compressing.load_models(phase.config.distill_teacher, "distill_teacher")]
+
+
+def make_method(phase, splits, teachers):
+    """The compression method of a phase, with the data that it may need."""
+    config = phase.config
+    return compressing.make_method(
+        phase, teachers=teachers, loss=make_loss(), batches=lambda: splits.train().take(NUM_TAYLOR_BATCHES),
+        representative=lambda: data.calibration_images(config, splits, config.num_representative))
+
+
+def check_compression(config, splits):
+    """Raises ValueError for a compression that cannot work on this model and data."""
+    if not compressing.methods_of(config):
+        return
+    if config.distill_cache and config.augmentation != "none":
+        raise ValueError("--distill_cache keeps one output of the teachers for each image; it goes with "
+                         f"--augmentation=none only. Received --augmentation={config.augmentation}.")
+    model = starting_model(config)
+    if model is None:
+        model = models.build(config, splits.spec)
+    expected = (None, splits.spec.height, splits.spec.width, splits.spec.channels), (None, splits.spec.num_classes)
+    if (model.input_shape, model.output_shape) != expected:
+        raise ValueError(f"--initial_model takes {model.input_shape} and gives {model.output_shape}; --data="
+                         f"{config.data} needs {expected[0]} and {expected[1]}. Give a model trained on this data.")
+    for phase in compressing.phases(config):
+        model = compressing.rehearse(phase, model, lambda phase=phase: make_method(phase, splits, teachers_of(phase)))
+
+
+def save_simulated_logits(part, model, splits):
+    """Keeps what the model under fake quantisation says of the test images, to compare the int8 file with."""
+    compression.calibrate(model, data.calibration_images(part.config, splits, part.config.num_representative))
+    logits = [model.predict_on_batch(images) for images, _ in batches(splits.test)]
+    np.save(part.path / SIMULATED_LOGITS, np.concatenate(logits))
+
+
+def evaluate(model, splits):
+    """Loss and accuracy of the final weights, in float32, and the size of the model."""
+    model.compile(loss=make_loss(), metrics=["accuracy"])
     metrics = {}
     for name, split in (("test", splits.test), ("validation", splits.validation)):
         if split is not None:
             loss, accuracy = model.evaluate(split(), verbose=0)
             metrics |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
-    seconds = max(progress.seconds, 1e-9)
-    return metrics | {
-        "num_parameters": count_parameters(model), "macs": export.count_macs(model), "seconds": progress.seconds,
-        "steps": progress.step, "total_steps": total_steps, "epochs": progress.step / splits.train.steps_per_epoch,
-        "best_epoch": progress.best_epoch + 1, "images_per_second": progress.step * splits.train.batch_size / seconds,
-        "num_train": splits.train.num_examples, "num_test": splits.test.num_examples}
+    return metrics | {"num_parameters": count_parameters(model), "num_nonzero": count_nonzero(model),
+                      "macs": export.count_macs(model), "num_test": splits.test.num_examples}
 
 
 def export_formats(config):
@@ -92,17 +183,19 @@ def export_formats(config):
 def export_and_report(run, model, splits, metrics):
     """Writes `metrics.json`, the exported files, plots and `report.md`, and prints the table."""
     config, spec = run.config, splits.spec
-    reporting.write_metrics(run, metrics)
     logits, targets, examples = examine(model, splits.test)
     rows = export.export_all(
-        model, run.path, formats=["keras", *export_formats(config)], samples=examples[0],
+        model, run.path, formats=["keras", *export_formats(config)], samples=examples[0], variant=variant_of(config),
         representative=data.calibration_images(config, splits, config.num_representative),
         evaluate=lambda predict: accuracy_over(predict, splits.test), fold_batch_norm=config.fold_batch_norm)
     export.write_csv(rows, run.path / "report.csv")
     data.write_labels(spec, run.folder("export"))
+    metrics |= simulation_metrics(run, splits)
+    reporting.write_metrics(run, metrics)
 
     confusion = sklearn.metrics.confusion_matrix(targets, logits.argmax(axis=1), labels=range(spec.num_classes))
-    figures = {"curves": reporting.curves_figure(fitting.read_history(run.path / "history.csv")),
+    figures = {**{f"curves_{phase.name}".strip("_"): reporting.curves_figure(fitting.read_history(
+                   run.part(phase.name, phase.config).path / "history.csv")) for phase in compressing.phases(config)},
                "confusion_matrix": reporting.confusion_figure(confusion, spec.class_names),
                "predictions": reporting.predictions_figure(*examples, spec.class_names)}
     plots = {name: run.path / "plots" / f"{name}.png" for name in figures}
@@ -114,6 +207,22 @@ def export_and_report(run, model, splits, metrics):
     report = reporting.write_report(run, f"{config.model} on {config.data}", metrics, {"Exported files": table}, plots)
     print(f"\n{table}\ntest accuracy {metrics['test_accuracy']:.2%} after {metrics['seconds']:.0f} s of training\n"
           f"report: {report}   plots: {run.path / 'plots'}   TensorBoard: tensorboard --logdir {run.path / 'logs'}")
+
+
+def variant_of(config):
+    """What the rows of a report call this model."""
+    return "float" if config.compression == "none" else config.compression
+
+
+def simulation_metrics(run, splits):
+    """How often the int8 file decides as the model under fake quantisation did; nothing where either is missing."""
+    last = compressing.phases(run.config)[-1]
+    if last.method != "quantize" or "int8" not in export_formats(run.config):
+        return {}
+    simulated = np.load(run.part(last.name, last.config).path / SIMULATED_LOGITS)
+    runner = export.Runner(export.path_of(run.path, "int8"))
+    decided = np.concatenate([runner(images).argmax(axis=1) for images, _ in batches(splits.test)])
+    return {"int8_agreement": float(np.mean(decided == simulated.argmax(axis=1)))}
 
 
 def batches(split):

@@ -47,7 +47,9 @@ def _read(requests):
 
 def _convert(tf, request):
     converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"], signature_keys=[SIGNATURE])
-    if request["format"] != "float32":
+    if request["format"] == "sparse":
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    elif request["format"] != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if request["format"] == "float16":
         converter.target_spec.supported_types = [tf.float16]

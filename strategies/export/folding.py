@@ -11,6 +11,8 @@ import numpy as np
 import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
+from strategies.copying import custom_layers
+
 _NORMALIZATIONS = (keras.layers.BatchNormalization, keras.layers.experimental.SyncBatchNormalization)
 _GRAPH_CALLS = (Functional.call, keras.Sequential.call)
 
@@ -58,9 +60,7 @@ def fold_batch_norm(model, *, as_convolution=False):
     model = keras.Model(model.input, model.output, name=model.name)  # of a sequential model or a subclass: plain
     config = model.get_config()
     merged = _fold_config(model, config, as_convolution)
-    classes = {type(layer).__name__: type(layer) for layer in model.submodules if isinstance(layer, keras.layers.Layer)
-               and not type(layer).__module__.startswith("tf_keras.")}  # for those that are not registered
-    folded = keras.Model.from_config(config, custom_objects=classes)
+    folded = keras.Model.from_config(config, custom_objects=custom_layers(model))
     _copy_weights(model, folded, merged)
     return folded
 

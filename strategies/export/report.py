@@ -17,7 +17,8 @@ COLUMNS = ("variant", "format", "metric", "value", "parameters", "nonzero", "mac
            "peak_memory_bytes", "max_abs_diff")
 # Largest difference from Keras / largest absolute output, beyond which a file is broken. In float16 that is a weight or
 # sum beyond 65504; what int8 costs depends on the model and is for `evaluate` to tell.
-TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "float32": 1e-4, "float16": 0.1}
+TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "float32": 1e-4, "sparse": 1e-4,
+              "float16": 0.1}
 
 
 def export_all(model, directory, *, samples, formats=FORMATS, representative=None, evaluate=None, metric="accuracy",

@@ -5,6 +5,7 @@
     float16   float16          float32      half the size; graphics processors compute in float16
     dynamic   int8, per filter float32      a quarter of the size, no data needed; int8 where the kernel can
     int8      int8, per filter int8         integer processors; ranges from representative samples
+    sparse    float32, no 0s   float32      pruned dense layers: only what is left of them is stored
 
 (Jacob et al. 2018, arXiv 1712.05877; https://ai.google.dev/edge/litert/models/post_training_quantization.) All files
 take one sample: a batch of 1 is what a phone runs, and what recurrent layers need to become built-in operators. Inputs
@@ -26,7 +27,7 @@ from strategies.export.files import replacing
 from strategies.export.interface import Interface
 from strategies.export.saved_model import write_saved_model
 
-FORMATS = ("float32", "float16", "dynamic", "int8")
+FORMATS = ("float32", "float16", "dynamic", "int8", "sparse")
 TIMEOUT = 1800  # seconds for one conversion; the largest of `keras.applications` take a few minutes
 
 

@@ -63,20 +63,6 @@ def test_bad_models(name, options, message):
         build(name, **options)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "float64"])
-def test_float32_copy(precision):
-    config = Config(workdir="x", model="resnet20", width=0.25, dropout=0.2, precision=precision)
-    workdir.set_precision(precision)
-    keras.utils.set_random_seed(0)
-    trained = models.build(config, SPEC)
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1))
-    expected = trained(pixels.astype("float64" if precision == "float64" else "float32")).numpy()
-    copy = models.float32_copy(trained, config, SPEC)
-    assert all(w.dtype == "float32" for w in copy.weights if w.dtype.is_floating)
-    difference = np.abs(copy(pixels.astype("float32")) - expected).max() / np.abs(expected).max()
-    assert difference < {"float64": 1e-4, "mixed_bfloat16": 0.1}[precision]
-
-
 def test_logits_are_float32_in_mixed_precision():
     workdir.set_precision("mixed_float16")
     try:

@@ -1,0 +1,220 @@
+"""Compression as phases of a run: `--compression=distill,prune,quantize`.
+
+Each phase starts from the plain model that the one before left, prepares it, trains it and leaves a plain model again,
+in `<workdir>/phases/NN_name/`. A run without compression is a single phase in the workdir itself.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import tf_keras as keras
+
+from apps.common.config import TrainingConfig, field
+from strategies import compression
+from strategies.compression import distillation, hooks, structured
+from strategies.compression.distillation import HINTS
+from strategies.compression.pruning import CRITERIA, SCHEDULES
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressionConfig(TrainingConfig):
+    """What every application that trains a model can do to make it smaller."""
+
+    initial_model: str = field("", "Where to start from: the workdir of a trained run, or a .keras file. Empty: train "
+                                   "first.")
+    compression: str = field("none", f"Comma-separated, in this order: {', '.join(compression.METHODS)}; or none.")
+    compression_epochs: int = field(10, "Passes over the data in each phase but the first training and distillation.",
+                                    minimum=0)
+    compression_learning_rate: float = field(0.01, "Peak learning rate of these phases.", above=0)
+
+    distill_teacher: str = field("", "Workdirs or .keras files of the teachers, comma-separated.")
+    distill_temperature: float = field(4.0, "T that softens the outputs of teacher and student.", above=0)
+    distill_alpha: float = field(0.9, "Weight of the teacher's outputs; the labels have the rest.", minimum=0,
+                                 maximum=1)
+    distill_hint: str = field("none", "What the student also learns from inside the teacher: features (FitNets' first "
+                                      "stage) or attention (maps).", choices=HINTS)
+    distill_hint_layers: str = field("", "student_layer:teacher_layer, comma-separated. Empty: by size of their maps.")
+    distill_hint_epochs: int = field(5, "Passes over the data in FitNets' first stage.", minimum=0)
+    distill_cache: bool = field(False, "Run the teachers once over the data instead of at every step; without "
+                                       "augmentation only.")
+
+    filters_share: float = field(0.3, "Part of the channels that `filters` removes.", minimum=0, below=1)
+    filters_ranking: str = field("l1", "Which channels `filters` removes.", choices=structured.RANKINGS)
+
+    prune_criterion: str = field("sparsity", "What `prune` removes: a share of each layer, |w| below a threshold, or "
+                                             "|w| below alpha standard deviations.", choices=CRITERIA)
+    prune_sparsity: float = field(0.8, "Share of weights to remove (criterion sparsity).", minimum=0, below=1)
+    prune_schedule: str = field("polynomial", "How the share grows.", choices=SCHEDULES)
+    prune_ramp: float = field(0.6, "Part of the phase over which it grows.", above=0, maximum=1)
+    prune_block: str = field("1x1", "Rows x columns of weights that are removed together.")
+    prune_m_by_n: str = field("", "2:4 removes 2 of every 4 weights along the input channels. Empty: not.")
+    prune_threshold: float = field(0.1, "Threshold (criterion threshold).", minimum=0)
+    prune_alpha: float = field(1.0, "alpha (criterion deviation).", minimum=0)
+    prune_iterations: int = field(1, "Phases of pruning and retraining, one after another.", minimum=1)
+    prune_select: str = field(".*", "Regular expression: weights that `prune`, `share` and `low_bit` act on.")
+
+    share_clusters: int = field(16, "Values that the weights of a layer share.", minimum=2)
+    low_bit_bits: int = field(4, "Bits of `low_bit` weights.", minimum=2, maximum=8)
+
+    def validate(self):
+        super().validate()
+        names = methods_of(self)
+        make_pruning(self)
+        if "distill" in names and not self.distill_teacher:
+            raise ValueError("--compression=distill needs --distill_teacher: the workdir of a trained run.")
+        if self.initial_model and not names:
+            raise ValueError("--initial_model is where compression starts from; received --compression=none.")
+        for pair in filter(None, self.distill_hint_layers.split(",")):
+            if pair.count(":") != 1:
+                raise ValueError("--distill_hint_layers must be student_layer:teacher_layer, comma-separated; received "
+                                 f"{pair!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One training of a run.
+
+    Attributes:
+        name: of its folder, such as "01_prune"; empty for the only phase of a run without compression.
+        method: "train", "hint", or one of `compression.METHODS`.
+        config: the run's, with the epochs and learning rate of this phase.
+        iteration: (this one, of how many), from 1, of a method that is repeated.
+    """
+
+    name: str
+    method: str
+    config: CompressionConfig
+    iteration: tuple = (1, 1)
+
+
+def methods_of(config):
+    """The methods of `--compression`, as a list; raises ValueError for an illegal chain."""
+    if config.compression == "none":
+        return []
+    return compression.check_chain(name.strip() for name in config.compression.split(","))
+
+
+def phases(config):
+    """The phases of a run, in order."""
+    methods = methods_of(config)
+    if not methods:
+        return [Phase("", "train", config)]
+    short = config.replace(epochs=config.compression_epochs, learning_rate=config.compression_learning_rate,
+                           time_budget=0.0)
+    plan = [] if config.initial_model or methods[0] == "distill" else [("train", config, (1, 1))]
+    for method in methods:
+        if method == "distill":
+            if config.distill_hint == "features":
+                plan.append(("hint", config.replace(epochs=config.distill_hint_epochs, time_budget=0.0), (1, 1)))
+            plan.append(("distill", config, (1, 1)))
+        else:
+            count = config.prune_iterations if method == "prune" else 1
+            plan += [(method, short, (i + 1, count)) for i in range(count)]
+    return [Phase(f"{i:02d}_{method}", method, settings, iteration)
+            for i, (method, settings, iteration) in enumerate(plan)]
+
+
+def make_method(phase, *, representative=None, batches=None, loss=None, teachers=()):
+    """The object of `strategies.compression` for a phase; None for plain training.
+
+    Args:
+        phase: a `Phase`.
+        representative: () -> inputs [N, ...], for quantize.
+        batches: () -> iterable of (inputs, targets), for filters by Taylor ranking.
+        loss: the loss of the model, for the same.
+        teachers: models, for distill and hint.
+    """
+    config = phase.config
+    if phase.method == "train":
+        return None
+    if phase.method in ("hint", "distill"):
+        layers = [tuple(pair.split(":")) for pair in filter(None, config.distill_hint_layers.split(","))]
+        hint = {"hint": "features", "distill": "none" if config.distill_hint == "features" else config.distill_hint}
+        return compression.Distillation(teachers, temperature=config.distill_temperature, alpha=config.distill_alpha,
+                                        hint=hint[phase.method], hint_layers=layers or None)
+    if phase.method == "filters":
+        data = {"batches": batches(), "loss": loss} if config.filters_ranking == "taylor" else {}
+        return compression.FilterPruning(share=config.filters_share, ranking=config.filters_ranking, **data)
+    if phase.method == "prune":
+        return make_pruning(config, phase.iteration)
+    if phase.method == "share":
+        return compression.WeightSharing(clusters=config.share_clusters, select=config.prune_select)
+    if phase.method == "quantize":
+        return compression.Quantization(representative())
+    return compression.LowBit(bits=config.low_bit_bits, select=config.prune_select)
+
+
+def make_pruning(config, iteration=(1, 1)):
+    """The `Pruning` that the flags describe. Of several iterations each keeps the same share of what was left."""
+    number, count = iteration
+    sparsity = 1 - (1 - config.prune_sparsity) ** (number / count)
+    return compression.Pruning(
+        criterion=config.prune_criterion, sparsity=sparsity, schedule=config.prune_schedule, ramp=config.prune_ramp,
+        block=_numbers("prune_block", config.prune_block, "x"),
+        m_by_n=_numbers("prune_m_by_n", config.prune_m_by_n, ":") if config.prune_m_by_n else None,
+        threshold=config.prune_threshold, alpha=config.prune_alpha, select=config.prune_select)
+
+
+def rehearse(phase, model, make):
+    """Prepares a model for a phase and undoes it, so that what cannot work is refused before anything is trained.
+
+    Args:
+        phase: a `Phase`.
+        model: untrained, like the one that will be compressed; of no other use afterwards.
+        make: () -> what `make_method` gives for the phase.
+
+    Returns:
+        a model like the one that the phase will leave.
+
+    Raises:
+        ValueError: from the method that cannot work.
+    """
+    if phase.method == "share":  # clusters take long, and only the choice of weights can be wrong
+        hooks.weight_slots(model, select=phase.config.prune_select)
+        return model
+    method = make()
+    return model if method is None else method.finish(method.prepare(model))
+
+
+def cached_logits(teachers, plain, stream, config):
+    """Soft outputs of the teachers for each training example, as logits [N, K] whose softmax over T is their mean."""
+    parts = []
+    for start in range(0, stream.num_examples, stream.batch_size):
+        index = np.arange(start, min(start + stream.batch_size, stream.num_examples))
+        inputs, _ = plain(index)
+        logits = [teacher(inputs, training=False) for teacher in teachers]
+        mean = distillation.mean_probabilities(logits, config.distill_temperature)
+        parts.append(config.distill_temperature * np.log(np.maximum(mean, 1e-20)))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def load_models(names, flag):
+    """The trained models of workdirs or .keras files.
+
+    Args:
+        names: comma-separated.
+        flag: the flag that they come from, for errors.
+
+    Raises:
+        ValueError: no such file, or none that Keras can read.
+    """
+    models = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        path = pathlib.Path(name)
+        path = path / "model.keras" if path.is_dir() else path
+        if not path.is_file():
+            raise ValueError(f"--{flag}={name} has no trained model: expected {path}. Give the workdir of a run that "
+                             "has ended, or a .keras file.")
+        try:
+            models.append(keras.models.load_model(path, compile=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"--{flag}: {path} cannot be read as a Keras model ({error}).") from None
+    return models
+
+
+def _numbers(flag, text, separator):
+    parts = text.split(separator)
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise ValueError(f"--{flag} must be two whole numbers such as 4{separator}1; received {text!r}.")
+    return tuple(int(part) for part in parts)
