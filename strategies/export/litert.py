@@ -77,7 +77,7 @@ class Runner:
             self._interpreter.invoke()
             for name, parts in results.items():
                 details = self._outputs[name]
-                parts.append(_dequantized(self._interpreter.get_tensor(details["index"]), details))
+                parts.append(dequantized(self._interpreter.get_tensor(details["index"]), details))
         return {name: np.concatenate(parts) for name, parts in results.items()}
 
     def latency(self, inputs=None, *, num_runs=50, num_warm_up=10):
@@ -121,10 +121,11 @@ class Runner:
         self._interpreter.reset_all_variables()
         for name, array in sample.items():
             details = self._inputs[name]
-            self._interpreter.set_tensor(details["index"], _quantized(array, details))
+            self._interpreter.set_tensor(details["index"], quantized(array, details))
 
 
-def _quantized(array, details):
+def quantized(array, details):
+    """An array in the dtype and scale of an input, given its details as the interpreter tells them."""
     scale, zero_point = details["quantization"]
     dtype = np.dtype(details["dtype"])
     if scale and dtype.kind in "iu":
@@ -133,7 +134,8 @@ def _quantized(array, details):
     return np.ascontiguousarray(array, dtype)
 
 
-def _dequantized(array, details):
+def dequantized(array, details):
+    """What an array of a tensor with these details stands for, as floating point."""
     scale, zero_point = details["quantization"]
     if scale and array.dtype.kind in "iu":
         return np.float32(scale) * (array.astype(np.float32) - zero_point)

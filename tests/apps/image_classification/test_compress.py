@@ -1,0 +1,154 @@
+"""Chains of compression through the application, on digits with a small network."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from absl import flags
+
+from apps.common import flagging
+from apps.image_classification import compress
+from apps.image_classification import train as train_lib
+from apps.image_classification.config import Config
+from strategies.compression import hooks, low_bit
+
+SMALL = {"model": "wrn_10_1", "width": 0.5, "epochs": 3, "verbose": 0, "export": "none", "compression_epochs": 2,
+         "deterministic": False}  # it cannot be switched off again, and other tests share this process
+
+
+def config(path, **changes):
+    return Config(workdir=str(path), **{**SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "trained"
+    train_lib.train(config(path, export="float32"))
+    return path
+
+
+def kernels(path):
+    model = keras.models.load_model(path / "model.keras", compile=False)
+    return {slot.name: slot.variable.numpy() for slot in hooks.weight_slots(model)}
+
+
+def test_a_chain_keeps_what_each_phase_did(trained, tmp_path):
+    metrics = train_lib.train(config(tmp_path / "run", compression="filters,prune,quantize", initial_model=str(trained),
+                                     prune_sparsity=0.6, export="float32,int8"))
+    before = json.loads((trained / "metrics.json").read_text())
+    assert metrics["num_parameters"] < 0.7 * before["num_parameters"] and metrics["macs"] < before["macs"]
+    weights = kernels(tmp_path / "run")
+    zeros = sum((w == 0).sum() for w in weights.values()) / sum(w.size for w in weights.values())
+    assert zeros == pytest.approx(0.6, abs=0.02)
+    for value in weights.values():  # 8 bits for each filter
+        columns = value.reshape(-1, value.shape[-1])
+        assert max(len(np.unique(column)) for column in columns.T) <= 255
+    assert metrics["int8_agreement"] >= 0.97
+    with open(tmp_path / "run" / "report.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["variant"] for row in rows} == {"filters,prune,quantize"}
+    phases = sorted(path.name for path in (tmp_path / "run" / "phases").iterdir())
+    assert phases == ["00_filters", "01_prune", "02_quantize"]
+    assert "curves_01_prune" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_an_interrupted_chain_goes_on_in_the_middle_of_a_phase(trained, tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            if self.steps == 27:  # within the second epoch of the first phase
+                raise KeyboardInterrupt
+
+    options = {"compression": "prune,low_bit", "initial_model": str(trained), "checkpoint_seconds": 1e-6,
+               "prune_ramp": 1.0, "augmentation": "shift", "shift_pixels": 1}
+    whole = train_lib.train(config(tmp_path / "whole", **options))
+    with pytest.raises(KeyboardInterrupt):
+        train_lib.train(config(tmp_path / "cut", **options), callbacks=[Interrupt()])
+    assert not (tmp_path / "cut" / "metrics.json").exists()
+    assert (tmp_path / "cut" / "phases" / "00_prune" / "checkpoints").exists()
+    again = train_lib.train(config(tmp_path / "cut", **options))
+    for name, value in kernels(tmp_path / "whole").items():
+        np.testing.assert_array_equal(kernels(tmp_path / "cut")[name], value, err_msg=name)
+    assert again["test_accuracy"] == whole["test_accuracy"]
+    done = train_lib.train(config(tmp_path / "cut", **options))
+    assert done["steps"] == whole["steps"]
+
+
+def test_low_bit_weights_can_be_packed(trained, tmp_path):
+    train_lib.train(config(tmp_path / "run", compression="low_bit", initial_model=str(trained), low_bit_bits=3))
+    model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    facts = low_bit.write_packed(tmp_path / "model.lbw", model, 3)
+    assert facts["coded_weights"] == sum(w.size for w in kernels(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize("options", [{"distill_cache": True}, {"distill_hint": "attention", "augmentation": "shift"},
+                                     {"distill_hint": "features", "distill_hint_epochs": 1}])
+def test_a_student_of_another_network(trained, tmp_path, options):
+    metrics = train_lib.train(config(tmp_path / "run", model="preact_resnet20", compression="distill",
+                                     distill_teacher=f"{trained},{trained}", **{**options, "width": 0.25}))
+    assert metrics["test_accuracy"] > 0.3
+    assert keras.models.load_model(tmp_path / "run" / "model.keras", compile=False).name == "preact_resnet20"
+
+
+def test_mixed_precision_and_iterations(trained, tmp_path):
+    metrics = train_lib.train(config(tmp_path / "run", compression="prune,share", initial_model=str(trained),
+                                     precision="mixed_bfloat16", prune_iterations=2, compression_epochs=1,
+                                     share_clusters=4))
+    assert metrics["num_nonzero"] < 0.35 * metrics["num_parameters"]
+    assert all(len(np.unique(w)) <= 5 for w in kernels(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"compression": "prune", "prune_select": "nothing"}, "No weight of model .* matches 'nothing'"),
+    ({"compression": "distill", "distill_teacher": "TRAINED", "distill_cache": True, "augmentation": "shift"},
+     "--distill_cache .* --augmentation=none only"),
+    ({"compression": "distill", "distill_teacher": "TRAINED", "data": "mnist", "data_dir": "/nonexistent"}, "data_dir"),
+    ({"compression": "distill", "distill_teacher": "TRAINED", "image_size": 12}, "Teacher .* inputs must have shape"),
+    ({"compression": "prune", "initial_model": "TRAINED", "image_size": 12}, "--initial_model takes .* needs"),
+    ({"compression": "distill", "distill_teacher": "TRAINED", "distill_hint": "features",
+      "distill_hint_layers": "a:b"}, "Unknown hint layer 'a'")])
+def test_what_cannot_work_is_refused_before_anything_is_written(trained, tmp_path, options, message):
+    options = {name: str(trained) if value == "TRAINED" else value for name, value in options.items()}
+    with pytest.raises(ValueError, match=message):
+        train_lib.train(config(tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+def run_compress(*arguments):
+    values = flags.FLAGS
+    flagging.define_flags(compress.CompressConfig, values)
+    try:
+        values(["compress", *arguments])
+        compress.main(["compress"])
+    finally:
+        for name in list(values):
+            if name in {item for item in compress.CompressConfig.__dataclass_fields__}:
+                delattr(values, name)
+
+
+def test_the_table_of_all_variants(trained):
+    run_compress(f"--workdir={trained}", "--variants=prune,prune+quantize", "--compression_epochs=1", "--verbose=0",
+                 "--export=float32,int8", "--prune_sparsity=0.5")
+    with open(trained / "report.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(dict.fromkeys(row["variant"] for row in rows)) == ["float", "prune", "prune+quantize"]
+    assert (trained / "compressed" / "report.md").exists() and (trained / "compressed" / "size_accuracy.png").exists()
+    second = json.loads((trained / "compressed" / "prune+quantize" / "config.json").read_text())["config"]
+    assert second["compression"] == "quantize" and second["initial_model"].endswith("compressed/prune")
+    by_key = {(row["variant"], row["format"]): row for row in rows}
+    assert int(by_key["prune+quantize", "int8"]["gzip_bytes"]) < int(by_key["float", "float32"]["gzip_bytes"]) / 3
+
+
+@pytest.mark.parametrize("variants, message", [("prune+distill", "not a legal order"), ("cut", "Unknown compression")])
+def test_bad_variants(trained, variants, message):
+    with pytest.raises(ValueError, match=message):
+        run_compress(f"--workdir={trained}", f"--variants={variants}")
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(ValueError, match="is not the workdir of a run"):
+        run_compress(f"--workdir={tmp_path}")
