@@ -18,9 +18,7 @@ def copy_model(model, precision=None):
     Returns:
         `keras.Model`, uncompiled.
     """
-    config = model.get_config()
-    if precision is not None:
-        config = _with_precision(config, precision)
+    config = _edited(model.get_config(), precision)
     cls = keras.Model if isinstance(model, Functional) and not isinstance(model, keras.Sequential) else type(model)
     copy = cls.from_config(config, custom_objects=custom_layers(model))
     copy_weights(model, copy)
@@ -29,7 +27,7 @@ def copy_model(model, precision=None):
 
 def copy_weights(source, target):
     """Gives a model the weights of another of the same architecture, in the target's precision."""
-    target.set_weights([np.asarray(value).astype(variable.dtype)
+    target.set_weights([np.asarray(value).astype(variable.dtype.as_numpy_dtype)
                         for value, variable in zip(source.get_weights(), target.weights, strict=True)])
 
 
@@ -39,23 +37,28 @@ def custom_layers(model):
             if isinstance(layer, keras.layers.Layer) and not type(layer).__module__.startswith("tf_keras.")}
 
 
-def _with_precision(config, precision, name=""):
-    """A configuration with other dtypes, all the way down."""
+def _edited(config, precision, name=""):
+    """A configuration with other dtypes, all the way down, whose layers are built when they are called: built from
+    `build_config` their weights would have other names."""
     if isinstance(config, (list, tuple)):
-        return type(config)(_with_precision(value, precision, name) for value in config)
+        return type(config)(_edited(value, precision, name) for value in config)
     if not isinstance(config, dict):
         return config
     name = config.get("name", name) if isinstance(config.get("name"), str) else name
     is_input = "batch_input_shape" in config and "sparse" in config
-    return {key: _dtype(value, precision, is_input, name) if key == "dtype" else _with_precision(value, precision, name)
-            for key, value in config.items()}
+    edited = {key: _edited(value, precision, name) for key, value in config.items() if key != "dtype"}
+    if "build_config" in edited:
+        edited["build_config"] = None
+    if "dtype" in config:
+        edited["dtype"] = config["dtype"] if precision is None else _dtype(config["dtype"], precision, is_input, name)
+    return edited
 
 
 def _dtype(value, precision, is_input, name):
     old = value.get("config", {}).get("name") if isinstance(value, dict) else value
     if not isinstance(old, str) or not old.endswith(("float16", "float32", "float64", "bfloat16")):
         return value  # whole numbers stay what they are
-    new = "float32" if name.endswith(KEPT_FLOAT32) else precision
     if is_input:
         return "float64" if precision == "float64" else "float32"
+    new = "float32" if name.endswith(KEPT_FLOAT32) else precision
     return {**value, "config": {"name": new}} if isinstance(value, dict) else new

@@ -35,6 +35,7 @@ class CompressionConfig(TrainingConfig):
     distill_hint: str = field("none", "What the student also learns from inside the teacher: features (FitNets' first "
                                       "stage) or attention (maps).", choices=HINTS)
     distill_hint_layers: str = field("", "student_layer:teacher_layer, comma-separated. Empty: by size of their maps.")
+    distill_hint_weight: float = field(1000.0, "Weight of the attention maps in the loss.", minimum=0)
     distill_hint_epochs: int = field(5, "Passes over the data in FitNets' first stage.", minimum=0)
     distill_cache: bool = field(False, "Run the teachers once over the data instead of at every step; without "
                                        "augmentation only.")
@@ -132,7 +133,8 @@ def make_method(phase, *, representative=None, batches=None, loss=None, teachers
         layers = [tuple(pair.split(":")) for pair in filter(None, config.distill_hint_layers.split(","))]
         hint = {"hint": "features", "distill": "none" if config.distill_hint == "features" else config.distill_hint}
         return compression.Distillation(teachers, temperature=config.distill_temperature, alpha=config.distill_alpha,
-                                        hint=hint[phase.method], hint_layers=layers or None)
+                                        hint=hint[phase.method], hint_layers=layers or None,
+                                        hint_weight=config.distill_hint_weight)
     if phase.method == "filters":
         data = {"batches": batches(), "loss": loss} if config.filters_ranking == "taylor" else {}
         return compression.FilterPruning(share=config.filters_share, ranking=config.filters_ranking, **data)

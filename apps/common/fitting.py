@@ -232,7 +232,7 @@ def read_history(path):
 class Keeper(keras.callbacks.Callback):
     """Best weights, early stopping and checkpoints. It must come last, since it saves the others' work."""
 
-    def __init__(self, run, progress, steps_per_epoch, monitor, mode, judge_from):
+    def __init__(self, run, progress, steps_per_epoch, monitor, mode, judge_from=0):
         super().__init__()
         self._judge_from = judge_from
         self._run = run

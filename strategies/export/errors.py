@@ -60,6 +60,7 @@ class _Tensors:
             str(path), experimental_preserve_all_tensors=True,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
         self._interpreter.allocate_tensors()
+        self._inputs = self._interpreter.get_signature_runner("serving_default").get_input_details()
         self._details = {d["index"]: d for d in self._interpreter.get_tensor_details()}
         self.operators, self._index, self._sources = {}, {}, {}
         for operator in self._interpreter._get_ops_details():
@@ -72,8 +73,7 @@ class _Tensors:
     def run(self, sample, names):
         """{name: array} of the tensors of these names for one sample {input: [1, ...]}."""
         self._interpreter.reset_all_variables()
-        signature = self._interpreter.get_signature_runner("serving_default")
-        for name, details in signature.get_input_details().items():
+        for name, details in self._inputs.items():
             self._interpreter.set_tensor(details["index"], litert.quantized(sample[name], details))
         self._interpreter.invoke()
         return {name: litert.dequantized(self._interpreter.get_tensor(self._index[name]),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from apps.common import workdir
+from strategies.compression import hooks
 from strategies.copying import copy_model
 from tests.strategies.compression import kinds
 
@@ -22,6 +23,10 @@ def test_a_copy_is_the_same_and_apart(name):
     np.testing.assert_array_equal(copy(x), expected)
 
 
+def policies_of(model):
+    return {layer.dtype_policy.name for layer in hooks.leaf_layers(model) if layer.weights}
+
+
 @pytest.mark.parametrize("precision", [p for p in TOLERANCE if p != "float32"])
 @pytest.mark.parametrize("name", ["conv_bn_relu", "dense_blocks", "group_norm", "transformer", "lstm", "nested"])
 def test_there_and_back(name, precision):
@@ -29,7 +34,7 @@ def test_there_and_back(name, precision):
     try:
         model, x = kinds.build(name)
         expected = np.asarray(model(x), np.float64)
-        policies = {layer.dtype_policy.name for layer in model.layers if layer.weights}
+        policies = policies_of(model)
         assert policies == {precision}
     finally:
         workdir.set_precision("float32")
@@ -38,5 +43,5 @@ def test_there_and_back(name, precision):
     scale = np.abs(expected).max()
     np.testing.assert_allclose(plain(x), expected, atol=TOLERANCE[precision] * scale)
     again = copy_model(plain, precision)
-    assert {layer.dtype_policy.name for layer in again.layers if layer.weights} == policies
+    assert policies_of(again) == policies
     np.testing.assert_allclose(np.asarray(again(x), np.float64), expected, atol=1e-6 * scale)

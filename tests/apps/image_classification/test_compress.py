@@ -85,8 +85,9 @@ def test_low_bit_weights_can_be_packed(trained, tmp_path):
     assert facts["coded_weights"] == sum(w.size for w in kernels(tmp_path / "run").values())
 
 
-@pytest.mark.parametrize("options", [{"distill_cache": True}, {"distill_hint": "attention", "augmentation": "shift"},
-                                     {"distill_hint": "features", "distill_hint_epochs": 1}])
+@pytest.mark.parametrize("options", [
+    {"distill_cache": True}, {"distill_hint": "attention", "distill_hint_weight": 10.0, "augmentation": "shift"},
+    {"distill_hint": "features", "distill_hint_epochs": 1}])
 def test_a_student_of_another_network(trained, tmp_path, options):
     metrics = train_lib.train(config(tmp_path / "run", model="preact_resnet20", compression="distill",
                                      distill_teacher=f"{trained},{trained}", **{**options, "width": 0.25}))

@@ -52,7 +52,8 @@ def inverted():
 
 
 def group_norm():
-    return _image_model(lambda x: normalization("group", name="norm")(x))
+    # A mean over all positions of what was normalised would be a constant.
+    return _image_model(lambda x: keras.layers.ReLU(name="relu")(normalization("group", name="norm")(x)))
 
 
 def _sequence_model(body):
