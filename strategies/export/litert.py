@@ -13,12 +13,13 @@ import time
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 _PROBE = pathlib.Path(__file__).resolve().parent / "memory_probe.py"
 _PROBE_TIMEOUT = 300  # seconds
 _SIGNATURE = "serving_default"
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
+_SILENT_SCALE = 1e-7
 _BORDERS = ("QUANTIZE", "DEQUANTIZE")
 
 Operator = collections.namedtuple("Operator", "name inputs outputs")
@@ -57,7 +58,7 @@ class Runner:
             signature = self._interpreter.get_signature_runner(_SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path} cannot be loaded: a TFLite file with the signature {_SIGNATURE!r}, batch 1 and "
-                             f"built-in operators is expected. LiteRT says: {error}") from None
+                             f"built-in operators is expected. LiteRT says: {error}{_why(path)}") from None
         self._inputs = signature.get_input_details()
         self._outputs = signature.get_output_details()
         self.input_shapes = {name: tuple(map(int, details["shape"][1:])) for name, details in self._inputs.items()}
@@ -140,6 +141,24 @@ def dequantized(array, details):
     if scale and array.dtype.kind in "iu":
         return np.float32(scale) * (array.astype(np.float32) - zero_point)
     return array
+
+
+def _why(path):
+    """A reason why LiteRT may refuse a file, to be added to what it says itself; empty when none is known.
+
+    A tensor that was 0 for every representative sample gets a scale near 0, and its layer a ratio of scales beyond what
+    kernels take.
+    """
+    try:
+        interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+        silent = [t["name"] for t in interpreter.get_tensor_details()
+                  if 0 < t["quantization"][0] < _SILENT_SCALE and t["dtype"] is np.int8]
+    except (ValueError, RuntimeError):
+        return ""
+    if not silent:
+        return ""
+    return (f" {len(silent)} tensors, such as {silent[0]!r}, were 0 for all representative samples: give more or other "
+            "samples, or remove the dead layer.")
 
 
 def operators(path):

@@ -143,8 +143,8 @@ def settled(entry):
         name = weight.name.split("/")[-1].split(":")[0]
         if name == "gamma":
             weight.assign(noise.uniform(0.5, 1.5, weight.shape))
-        elif name in ("beta", "bias"):
-            weight.assign(noise.normal(0, 0.1, weight.shape))
+        elif name in ("beta", "bias"):  # above 0 in the mean: four filters must not all be dead
+            weight.assign(noise.normal(0.1, 0.1, weight.shape))
     return catalogue.settle(model, entry.inputs(1))
 
 

@@ -101,6 +101,17 @@ def test_unreadable_file(tmp_path, content):
         litert.peak_memory_bytes(tmp_path / "a.tflite")
 
 
+def test_a_dead_layer_is_named_where_litert_refuses_the_file(tmp_path):
+    inputs = keras.Input((8, 8, 1), name="images")
+    dead = keras.layers.Conv2D(4, 3, activation="relu", bias_initializer=keras.initializers.Constant(-100.0),
+                               name="dead")(inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3, name="after")(dead))
+    samples = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
+    convert(model, tmp_path / "a.tflite", "int8", representative=samples)
+    with pytest.raises(ValueError, match="such as '.*dead.*', were 0 for all representative samples"):
+        Runner(tmp_path / "a.tflite")
+
+
 @pytest.mark.parametrize("inputs, message", [
     (np.zeros((2, 8, 8, 1)), r"'images' of float32\.tflite takes arrays of shape \(N, 8, 8, 3\).*\(2, 8, 8, 1\)"),
     (np.zeros((0, 8, 8, 3)), r"N at least 1 .* received shape \(0, 8, 8, 3\)"),
