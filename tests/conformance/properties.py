@@ -12,7 +12,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import workdir
-from strategies import export
+from strategies import compression, export
+from strategies.compression import hooks
 from tests.conformance import catalogue
 
 
@@ -131,8 +132,45 @@ def exports(entry):
     return found
 
 
+def prunes(entry):
+    """Under masks an entry computes what it computes with zeros for weights, and keeps the zeros."""
+    model, x = settled(entry), entry.inputs(0)
+    pruning = compression.Pruning(sparsity=0.5)
+    pruning.prepare(model)
+    pruning.update_masks(model)
+    masked = model(x).numpy()
+    _, gradients = loss_and_gradients(model, x, targets(model, x))
+    assert all(g is not None and np.isfinite(g).all() for g in gradients)
+    pruning.finish(model)
+    np.testing.assert_allclose(model(x), masked, atol=1e-5 * np.abs(masked).max())
+    kernels = [slot.variable.numpy() for slot in hooks.weight_slots(model)]
+    share = 1 - sum(np.count_nonzero(k) for k in kernels) / sum(k.size for k in kernels)
+    assert share > 0.2  # of small kernels at least one weight stays, of depthwise ones all
+    return {"removed": share}
+
+
+def quantizes(entry):
+    """Fake quantisation lets gradients through, and the int8 file, of integer operators only, agrees with it."""
+    model, x = settled(entry), entry.inputs(0)
+    recipe = compression.Quantization(x)
+    recipe.prepare(model)
+    _, gradients = loss_and_gradients(model, x, targets(model, x))
+    assert all(g is not None and np.isfinite(g).all() for g in gradients)
+    simulated = model(x).numpy()
+    recipe.finish(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "int8.tflite"
+        export.convert(model, path, "int8", representative=x)
+        found, floats = export.Runner(path)(x), export.float_operators(path)
+    assert not floats, floats
+    difference = relative(simulated, found)
+    assert difference <= 0.15, difference
+    return {"relative_difference": difference}
+
+
 PROPERTIES = {"save_and_load": save_and_load, "xla": xla, "mixed_precision": mixed_precision,
-              "float64_gradient": float64_gradient, "learns": learns, "no_retracing": no_retracing, "exports": exports}
+              "float64_gradient": float64_gradient, "learns": learns, "no_retracing": no_retracing,
+              "exports": exports, "prunes": prunes, "quantizes": quantizes}
 
 
 def settled(entry):
