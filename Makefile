@@ -8,8 +8,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: demo test lint benchmark conformance tensorboard clean
 
 demo: $(VENV)/.installed
-	$(RUN) -m apps.image_classification.train --data=digits --model=resnet20 --epochs=30 \
-	    --augmentation=shift --shift_pixels=1 --workdir=$(WORKDIR)
+	$(RUN) -m apps.image_classification.train --data=digits --model=resnet20 --epochs=30 --batch_size=32 \
+	    --keep=last --augmentation=shift --shift_pixels=1 --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed
 	$(RUN) -m pytest -n 2 --dist worksteal

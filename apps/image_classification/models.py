@@ -8,19 +8,21 @@ import re
 
 import tf_keras as keras
 
-from layers.backbones import densenet, mobilenet, pyramidnet, resnet, resnet_v2, vgg, wide_resnet
+from layers.backbones import alexnet, densenet, mobilenet, pyramidnet, resnet, resnet_v2, vgg, wide_resnet
 from layers.checking import unknown_name
 from layers.regularization import StatelessDropout
 
 # name -> backbone; each module's table names the paper's. Families with numbers in their names also take others.
 MODELS = {**resnet.BACKBONES, **resnet_v2.BACKBONES, **wide_resnet.BACKBONES, **pyramidnet.BACKBONES,
-          **densenet.BACKBONES, **mobilenet.BACKBONES, **vgg.BACKBONES}
+          **densenet.BACKBONES, **mobilenet.BACKBONES, **vgg.BACKBONES, **alexnet.BACKBONES}
 PATTERNS = {"wrn_<depth>_<k>": r"wrn_(?P<depth>\d+)_(?P<widening>\d+)",
             "pyramidnet<depth>_a<alpha>[_bottleneck]":
                 r"pyramidnet(?P<depth>\d+)_a(?P<alpha>\d+)(?P<use_bottleneck>_bottleneck)?",
             "densenet[_bc]_<depth>_<growth>": r"densenet(?P<use_bc>_bc)?_(?P<depth>\d+)_(?P<growth_rate>\d+)"}
 FAMILIES = (wide_resnet.wide_resnet, pyramidnet.pyramidnet, densenet.densenet_cifar)
-WITH_STEM = (*resnet.IMAGENET, *resnet_v2.IMAGENET, *densenet.IMAGENET_BLOCKS, *mobilenet.BACKBONES)
+WITH_STEM = (*resnet.IMAGENET, *resnet_v2.IMAGENET, *densenet.IMAGENET_BLOCKS, *mobilenet.BACKBONES,
+             *alexnet.BACKBONES)
+WITH_DENSE_HEAD = (*vgg.BACKBONES, *alexnet.BACKBONES)
 WITH_DROPOUT = ("wrn_", "densenet")  # inside the blocks; every model has it before the classifier
 
 
@@ -68,7 +70,7 @@ def backbone_of(config, images):
 def head(config, features, num_classes):
     """Logits, float32 [B, K], from the last feature map [B, h, w, C]."""
     seed = _dropout_seed(config) + 10_000
-    if config.model.startswith("vgg"):
+    if config.model in WITH_DENSE_HEAD:
         units = max(1, round(4096 * config.width))
         x = vgg.vgg_head(features, num_classes, units=units, dropout=config.dropout, seed=seed)
     else:

@@ -21,7 +21,7 @@ import tf_keras as keras
 from apps.image_classification import models as image_models
 from apps.image_classification.config import Config as ImageConfig
 from layers import dense_block, normalization, regularization, residual, separable
-from layers.backbones import densenet, mobilenet, pyramidnet, resnet, resnet_v2, vgg, wide_resnet
+from layers.backbones import alexnet, densenet, mobilenet, pyramidnet, resnet, resnet_v2, vgg, wide_resnet
 
 IMAGE_SHAPE = (8, 8, 1)
 BATCH_SIZE = 8
@@ -222,6 +222,7 @@ CATALOGUE = (
     _block("mobilenet", separable.depthwise_separable, filters=12, strides=2),
     _block("mobilenet", separable.inverted_residual, filters=16, expansion=4),
     *_variants("vgg", vgg, {"vgg16": 1 / 20}),
+    *_variants("vgg", alexnet, {"alexnet": 1 / 20}),
     Entry("vgg_head", vgg_with_head, images, 1e-4, "vgg", sources(vgg)),
     Entry("image_classification", image_classifier, images, 1e-4, "image_classification", sources(image_models)),
 )

@@ -180,7 +180,7 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, flags):
 
 def test_time_budget_becomes_a_number_of_steps_once(tmp_path):
     path = tmp_path / "run"
-    config = Config(workdir=str(path), **{**SMALL, "time_budget": 0.15, "export": "none"})
+    config = Config(workdir=str(path), **{**SMALL, "time_budget": 0.3, "export": "none"})
     metrics = train_lib.train(config)
     resolved = json.loads((path / "config.json").read_text())["resolved"]
     assert metrics["steps"] == resolved["total_steps"] > 0

@@ -36,13 +36,13 @@ def test_files_are_where_they_belong(run):
     _, folder, _ = run
     assert sorted(path.name for path in folder.iterdir()) == ["export", "model.keras"]
     assert sorted(path.name for path in (folder / "export").iterdir()) == [
-        "dynamic.tflite", "float16.tflite", "float32.tflite", "int8.tflite", "saved_model"]
+        "dynamic.tflite", "float16.tflite", "float32.tflite", "int8.tflite", "saved_model", "sparse.tflite"]
 
 
 def test_every_file_agrees_with_keras(run):
     _, _, rows = run
     differences = {row["format"]: row["relative_diff"] for row in rows}
-    assert list(differences) == ["keras", "saved_model", "float32", "float16", "dynamic", "int8"]
+    assert list(differences) == ["keras", "saved_model", "float32", "float16", "dynamic", "int8", "sparse"]
     assert differences["keras"] == 0
     assert differences["saved_model"] < 1e-6 and differences["float32"] < 1e-5
     assert 0 < differences["float16"] < 1e-2 and 0 < differences["dynamic"] < 0.1 and 0 < differences["int8"] < 0.2
@@ -101,7 +101,7 @@ def test_other_models_in_every_tflite_format(build, tmp_path):
     model = build()
     inputs = models.inputs_for(model, 20)
     rows = export.export_all(model, tmp_path, formats=tflite.FORMATS, samples=inputs, representative=inputs)
-    assert [row["format"] for row in rows] == ["float32", "float16", "dynamic", "int8"]
+    assert [row["format"] for row in rows] == ["float32", "float16", "dynamic", "int8", "sparse"]
     assert rows[0]["relative_diff"] < 1e-5 and rows[3]["relative_diff"] < 0.2
     assert rows[0]["value"] is None and rows[0]["metric"] is None
     assert rows[3]["float_operators"] == []

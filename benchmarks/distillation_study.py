@@ -1,0 +1,52 @@
+"""Distillation: a small student alone, with Hinton's soft targets, with attention maps, and a FitNet.
+
+    python -m benchmarks.distillation_study --data_dir=data [--seeds=3] [--folder=runs/distillation]
+
+Fashion-MNIST. Part 1: ResNet-20 at a quarter of its width, alone and under a ResNet-20. Part 2, FitNets (Romero et al.
+2015): a student thinner and deeper than its teacher, with at least 3 times fewer parameters. Students see the images as
+they are, so that the teachers' outputs can be kept.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+
+from benchmarks import common, runs
+
+TRAINING = {"data": "fashion_mnist", "batch_size": 128, "keep": "last", "validation_fraction": 0.05, "export": "none"}
+TEACHER = {"model": "resnet20", "augmentation": "flip,shift", "shift_pixels": 2, "epochs": 12, "seed": 100}
+STUDENT = {"model": "resnet20", "width": 0.25, "epochs": 8}
+FITNET_TEACHER = {"model": "wrn_10_2", "epochs": 8, "seed": 100}
+FITNET = {"model": "resnet32", "width": 0.45, "epochs": 16}
+DISTILL = {"compression": "distill", "distill_cache": True, "distill_temperature": 4, "distill_alpha": 0.9}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--folder", default="runs/distillation")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    folder, seeds = pathlib.Path(options.folder).absolute(), range(options.seeds)
+    flags = {**TRAINING, "data_dir": pathlib.Path(options.data_dir).absolute()}
+    teachers = runs.run_all(folder, {"teacher": TEACHER, "fitnet_teacher": FITNET_TEACHER}, flags)
+    under = {"distill_teacher": folder / "teacher", **DISTILL}
+    fitnet = {"distill_teacher": folder / "fitnet_teacher", **DISTILL, "distill_hint": "features"}
+    variants = {"alone": STUDENT, "soft_targets": {**STUDENT, **under},
+                "attention": {**STUDENT, **under, "distill_hint": "attention", "distill_hint_weight": 100},
+                "fitnet_alone": FITNET, "fitnet": {**FITNET, **fitnet}}
+    metrics = runs.run_all(folder, {f"{name}_{seed}": {**values, "seed": seed} for name, values in variants.items()
+                                    for seed in seeds}, flags)
+    rows = [{"variant": name, "parameters": m["num_parameters"], "multiply_adds": m["macs"],
+             "accuracy": 100 * m["test_accuracy"], "spread": 0.0} for name, m in teachers.items()]
+    for name in variants:
+        accuracy = [100 * metrics[f"{name}_{seed}"]["test_accuracy"] for seed in seeds]
+        m = metrics[f"{name}_0"]
+        rows.append({"variant": name, "parameters": m["num_parameters"], "multiply_adds": m["macs"],
+                     "accuracy": float(np.mean(accuracy)), "spread": float(np.ptp(accuracy))})
+    common.write("distillation_study", rows)
+
+
+if __name__ == "__main__":
+    main()
