@@ -41,8 +41,9 @@ def test_commands_of_the_readmes_parse(module, arguments):
     if module == "apps.tune":
         tune.define_flags(values)
         package = f"apps.{tune.app_named(arguments)}"
-    if name == "predict":
-        flagging.define_flags(importlib.import_module(module).PredictConfig, values)
+    if name in ("predict", "compress"):
+        cls = {"predict": "PredictConfig", "compress": "CompressConfig"}[name]
+        flagging.define_flags(getattr(importlib.import_module(module), cls), values)
     else:
         flagging.define_flags(importlib.import_module(f"{package}.config").Config, values)
     values(["program", *arguments])

@@ -179,6 +179,26 @@ def rehearse(phase, model, make):
     return model if method is None else method.finish(method.prepare(model))
 
 
+def what_fits(config, build, make):
+    """{method: "yes", or why it cannot work}, for `--explain`; distillation depends on the teacher and is left out.
+
+    Args:
+        config: `CompressionConfig`.
+        build: () -> an untrained model.
+        make: (phase) -> what `make_method` gives for it.
+    """
+    answers = {}
+    for name in compression.METHODS:
+        if name != "distill":
+            try:
+                phase = Phase(name, name, config)
+                rehearse(phase, build(), lambda phase=phase: make(phase))
+                answers[name] = "yes"
+            except ValueError as error:
+                answers[name] = str(error)
+    return answers
+
+
 def cached_logits(teachers, plain, stream, config):
     """Soft outputs of the teachers for each training example, as logits [N, K] whose softmax over T is their mean."""
     parts = []

@@ -6,7 +6,7 @@ from layers.counting import count_parameters
 from strategies import export
 
 
-def print_plan(config, model, splits, distributions):
+def print_plan(config, model, splits, distributions, compressions=None, phases=()):
     """Prints configuration, data, model and the row of the strategy matrix.
 
     Args:
@@ -14,6 +14,8 @@ def print_plan(config, model, splits, distributions):
         model: the model that it would train.
         splits: the data that it would read.
         distributions: literal dictionary of distribution strategies.
+        compressions: {method: "yes", or why it does not work on this model}.
+        phases: the run's `compressing.Phase`s.
     """
     print(reporting.markdown_table(["field", "value"], config_lib.to_dict(config).items()))
     sizes = {name: split.num_examples for name, split in
@@ -25,4 +27,6 @@ def print_plan(config, model, splits, distributions):
             ("steps an epoch", splits.train.steps_per_epoch),
             ("--distribution", ", ".join(distributions)), ("--precision", ", ".join(config_lib.PRECISIONS)),
             ("--export", ", ".join(export.FORMATS))]
+    rows += [(f"phase {phase.name}", f"{phase.config.epochs} epochs") for phase in phases if phase.name]
+    rows += [(f"--compression={name}", answer) for name, answer in (compressions or {}).items()]
     print("\n" + reporting.markdown_table(["plan", ""], rows))

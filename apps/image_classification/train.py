@@ -266,7 +266,10 @@ def log_augmented_images(run, splits, count=16):
 def main(config):
     if config.explain:
         splits = data.load(config)
-        explaining.print_plan(config, models.build(config, splits.spec), splits, distribution.DISTRIBUTIONS)
+        fits = compressing.what_fits(config, lambda: models.build(config, splits.spec),
+                                     lambda phase: make_method(phase, splits, ()))
+        explaining.print_plan(config, models.build(config, splits.spec), splits, distribution.DISTRIBUTIONS, fits,
+                              compressing.phases(config))
         return
     began = time.time()
     train(config)

@@ -143,11 +143,27 @@ def install(layer, hook):
     layer.__dict__["call"] = call
 
 
+def hook_weights(model, slots, make_hook):
+    """Installs `make_hook(layer, its slots)` on each layer that reads one of the slots."""
+    by_layer = {}
+    for slot in slots:
+        by_layer.setdefault(id(slot.caller), []).append(slot)
+    for mine in by_layer.values():
+        install(mine[0].caller, make_hook(mine[0].caller, mine))
+    forget_traces(model)
+
+
 def remove(model):
     """Takes all hooks of a model away, with their state."""
     for layer in hooked_layers(model):
         del layer.__dict__["call"]
         delattr(layer, _ATTRIBUTE)
+    forget_traces(model)
+
+
+def forget_traces(model):
+    """Lets Keras trace `fit`, `evaluate` and `predict` anew: graphs that it keeps hold the layers as they were."""
+    model.train_function = model.test_function = model.predict_function = None
 
 
 def hooked_layers(model):

@@ -45,11 +45,8 @@ class LowBit:
 
     def prepare(self, model):
         """Lets the chosen weights be read as their codes. Returns the model."""
-        by_layer = {}
-        for slot in hooks.weight_slots(model, select=self.select):
-            by_layer.setdefault(id(slot.caller), []).append(slot)
-        for slots in by_layer.values():
-            hooks.install(slots[0].caller, Codes(slots[0].caller, slots, self.bits))
+        slots = hooks.weight_slots(model, select=self.select)
+        hooks.hook_weights(model, slots, lambda layer, mine: Codes(layer, mine, self.bits))
         return model
 
     def finish(self, model):

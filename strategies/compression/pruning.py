@@ -72,11 +72,7 @@ class Pruning:
 
     def prepare(self, model):
         """Gives the chosen weights masks: those that are 0 already are masked from the start. Returns the model."""
-        by_layer = {}
-        for slot in self._slots(model):
-            by_layer.setdefault(id(slot.caller), []).append(slot)
-        for slots in by_layer.values():
-            hooks.install(slots[0].caller, Masks(slots[0].caller, slots))
+        hooks.hook_weights(model, self._slots(model), Masks)
         return model
 
     def callbacks(self, model, progress, total_steps):

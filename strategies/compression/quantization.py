@@ -86,6 +86,7 @@ class Quantization:
             if id(layer) in first:
                 hook.set_input_range(Range(hook, "input"))
             hooks.install(layer, hook)
+        hooks.forget_traces(model)
         calibrate(model, self.representative)
         return model
 

@@ -34,11 +34,8 @@ class WeightSharing:
 
     def prepare(self, model):
         """Groups the chosen weights. Returns the model."""
-        by_layer = {}
-        for slot in hooks.weight_slots(model, select=self.select):
-            by_layer.setdefault(id(slot.caller), []).append(slot)
-        for slots in by_layer.values():
-            hooks.install(slots[0].caller, Clusters(slots[0].caller, slots, self.clusters))
+        slots = hooks.weight_slots(model, select=self.select)
+        hooks.hook_weights(model, slots, lambda layer, mine: Clusters(layer, mine, self.clusters))
         return model
 
     def finish(self, model):

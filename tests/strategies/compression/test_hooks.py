@@ -17,11 +17,7 @@ class Doubling(hooks.Hook):
 
 
 def hook_all(model, cls):
-    by_layer = {}
-    for slot in hooks.weight_slots(model):
-        by_layer.setdefault(id(slot.caller), []).append(slot)
-    for slots in by_layer.values():
-        hooks.install(slots[0].caller, cls(slots[0].caller, slots))
+    hooks.hook_weights(model, hooks.weight_slots(model), cls)
 
 
 @pytest.mark.parametrize("name", kinds.KINDS)
@@ -36,6 +32,17 @@ def test_layers_compute_with_what_the_hook_gives(name):
         np.testing.assert_allclose(run(x), reference(x), rtol=1e-5, atol=1e-6)
     hooks.remove(model)
     np.testing.assert_array_equal(model(x), plain)
+
+
+def test_functions_that_keras_has_traced_are_traced_anew():
+    model, x = kinds.build("conv_bn_relu")
+    plain = model.predict(x, verbose=0)
+    hook_all(model, Doubling)
+    hooked = model.predict(x, verbose=0)
+    np.testing.assert_allclose(hooked, model(x), rtol=1e-5, atol=1e-6)
+    hooks.remove(model)
+    assert np.abs(hooked - plain).max() > 0.01
+    np.testing.assert_array_equal(model.predict(x, verbose=0), plain)
 
 
 @pytest.mark.parametrize("name", kinds.KINDS)
