@@ -9,8 +9,8 @@ import argparse
 import subprocess
 import sys
 
-BENCHMARKS = ("onednn", "throughput", "input_pipeline", "precision", "normalization_study", "ensemble_study",
-              "zoo_digits")
+BENCHMARKS = ("onednn", "throughput", "input_pipeline", "compression_overhead", "precision", "normalization_study",
+              "ensemble_study", "zoo_digits")
 
 
 def main():

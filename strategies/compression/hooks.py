@@ -153,6 +153,22 @@ def hook_weights(model, slots, make_hook):
     forget_traces(model)
 
 
+def bake(model):
+    """Writes what the hooks stand in for weights into the weights, and takes the hooks away. Returns the model."""
+    for layer in hooked_layers(model):
+        hook = hook_of(layer)
+        for slot in hook.slots:
+            slot.variable.assign(hook.weight(slot, tf.convert_to_tensor(slot.variable)))
+    remove(model)
+    return model
+
+
+@tf.custom_gradient
+def straight_through(value, replacement):
+    """`replacement`, to the last bit, with the gradient of `value` itself (Bengio et al. 2013, arXiv 1308.3432)."""
+    return tf.identity(replacement), lambda gradient: (gradient, tf.zeros_like(gradient))
+
+
 def remove(model):
     """Takes all hooks of a model away, with their state."""
     for layer in hooked_layers(model):

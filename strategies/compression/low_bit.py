@@ -51,12 +51,7 @@ class LowBit:
 
     def finish(self, model):
         """Writes the codes' values into the weights. Returns the model, plain again."""
-        for layer in hooks.hooked_layers(model):
-            for slot in hooks.hook_of(layer).slots:
-                masked = hooks.hook_of(layer).masked(slot, tf.convert_to_tensor(slot.variable))
-                slot.variable.assign(quantize(masked, self.bits))
-        hooks.remove(model)
-        return model
+        return hooks.bake(model)
 
 
 class Codes(hooks.Hook):
@@ -69,7 +64,7 @@ class Codes(hooks.Hook):
 
     def weight(self, slot, value):
         masked = self.masked(slot, value)
-        return masked + tf.stop_gradient(quantize(masked, self._bits) - masked)
+        return hooks.straight_through(masked, quantize(masked, self._bits))
 
 
 def check_bits(bits):

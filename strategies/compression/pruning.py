@@ -112,12 +112,7 @@ class Pruning:
 
     def finish(self, model):
         """Writes w * mask into the weights and takes the masks away. Returns the model, plain again."""
-        for layer in hooks.hooked_layers(model):
-            hook = hooks.hook_of(layer)
-            for slot in hook.slots:
-                slot.variable.assign(slot.variable * hook.mask(slot))
-        hooks.remove(model)
-        return model
+        return hooks.bake(model)
 
     def _slots(self, model):
         slots = hooks.weight_slots(model, select=self.select)

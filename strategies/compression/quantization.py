@@ -96,12 +96,7 @@ class Quantization:
         Returns:
             the model, plain again. The converter finds the ranges anew: give it the representative samples.
         """
-        for layer in hooks.hooked_layers(model):
-            hook = hooks.hook_of(layer)
-            for slot in hook.slots:
-                slot.variable.assign(hook.weight(slot, tf.convert_to_tensor(slot.variable)))
-        hooks.remove(model)
-        return model
+        return hooks.bake(model)
 
 
 def calibrate(model, representative):
@@ -185,7 +180,7 @@ class FakeQuantization(hooks.Hook):
 
     def weight(self, slot, value):
         masked = self.masked(slot, value)
-        return masked + tf.stop_gradient(quantize_weight(masked, scale_axes(slot), gates_of(slot)) - masked)
+        return hooks.straight_through(masked, quantize_weight(masked, scale_axes(slot), gates_of(slot)))
 
     def inputs(self, value):
         return value if self._input_range is None else _through(self._input_range, value, True)

@@ -40,12 +40,7 @@ class WeightSharing:
 
     def finish(self, model):
         """Writes the shared values into the weights. Returns the model, plain again."""
-        for layer in hooks.hooked_layers(model):
-            hook = hooks.hook_of(layer)
-            for slot in hook.slots:
-                slot.variable.assign(hook.weight(slot, tf.convert_to_tensor(slot.variable)))
-        hooks.remove(model)
-        return model
+        return hooks.bake(model)
 
 
 class Clusters(hooks.Hook):
