@@ -28,7 +28,8 @@ class CompressionConfig(TrainingConfig):
                                     minimum=0)
     compression_learning_rate: float = field(0.01, "Peak learning rate of these phases.", above=0)
 
-    distill_teacher: str = field("", "Workdirs or .keras files of the teachers, comma-separated.")
+    distill_teacher: str = field("", "Workdirs or .keras files of the teachers, comma-separated. They supervise "
+                                     "`distill` and every other phase of the compression.")
     distill_temperature: float = field(4.0, "T that softens the outputs of teacher and student.", above=0)
     distill_alpha: float = field(0.9, "Weight of the teacher's outputs; the labels have the rest.", minimum=0,
                                  maximum=1)
@@ -64,6 +65,9 @@ class CompressionConfig(TrainingConfig):
         make_pruning(self)
         if "distill" in names and not self.distill_teacher:
             raise ValueError("--compression=distill needs --distill_teacher: the workdir of a trained run.")
+        if self.distill_teacher and not names:
+            raise ValueError("--distill_teacher supervises the phases of --compression; received --compression=none. "
+                             "Did you mean --compression=distill?")
         if self.initial_model and not names:
             raise ValueError("--initial_model is where compression starts from; received --compression=none.")
         for pair in filter(None, self.distill_hint_layers.split(",")):
@@ -147,6 +151,17 @@ def make_method(phase, *, representative=None, batches=None, loss=None, teachers
     return compression.LowBit(bits=config.low_bit_bits, select=config.prune_select)
 
 
+def make_supervision(phase, teachers):
+    """`Distillation` by soft targets for a phase whose method is another one; None without teachers.
+
+    What pruning or quantisation loses is then learnt again from what the teachers say, not from the labels alone.
+    """
+    if not teachers or phase.method in ("train", "hint", "distill"):
+        return None
+    config = phase.config
+    return compression.Distillation(teachers, temperature=config.distill_temperature, alpha=config.distill_alpha)
+
+
 def make_pruning(config, iteration=(1, 1)):
     """The `Pruning` that the flags describe. Of several iterations each keeps the same share of what was left."""
     number, count = iteration
@@ -158,13 +173,14 @@ def make_pruning(config, iteration=(1, 1)):
         threshold=config.prune_threshold, alpha=config.prune_alpha, select=config.prune_select)
 
 
-def rehearse(phase, model, make):
+def rehearse(phase, model, make, teachers=()):
     """Prepares a model for a phase and undoes it, so that what cannot work is refused before anything is trained.
 
     Args:
         phase: a `Phase`.
         model: untrained, like the one that will be compressed; of no other use afterwards.
         make: () -> what `make_method` gives for the phase.
+        teachers: of the phase.
 
     Returns:
         a model like the one that the phase will leave.
@@ -172,6 +188,8 @@ def rehearse(phase, model, make):
     Raises:
         ValueError: from the method that cannot work.
     """
+    for teacher in teachers:
+        distillation.check_teacher(model, teacher)
     if phase.method == "share":  # clusters take long, and only the choice of weights can be wrong
         hooks.weight_slots(model, select=phase.config.prune_select)
         return model

@@ -60,10 +60,9 @@ def variant_configs(trained, changes, chains):
         start = folder / _SEPARATOR.join(chain[:before]) if before else pathlib.Path(trained.workdir)
         values = {**config_lib.to_dict(trained), **changes, "workdir": str(folder / name), "time_budget": 0.0,
                   "compression": ",".join(chain[before:])}
-        if chain[0] == "distill" and not before:
-            values |= {"initial_model": "", "distill_teacher": values["distill_teacher"] or trained.workdir}
-        else:
-            values["initial_model"] = str(start)
+        if chain[0] == "distill":  # what follows in the chain keeps the teacher
+            values["distill_teacher"] = values["distill_teacher"] or trained.workdir
+        values["initial_model"] = "" if chain[0] == "distill" and not before else str(start)
         configs[name] = config_lib.from_dict(Config, values)
     return configs
 

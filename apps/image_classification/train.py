@@ -79,11 +79,13 @@ def train_phase(part, phase, start, strategy, splits, callbacks=()):
     if teachers and config.distill_cache:
         train_split = train_split.with_teacher(compressing.cached_logits(teachers, splits.plain, train_split, config))
     method = make_method(phase, splits, teachers)
+    supervision = compressing.make_supervision(phase, teachers)
 
     def compiled(total_steps):
         keras.utils.set_random_seed(config.seed)
         model = models.build(config, splits.spec) if start is None else copy_model(start, config.precision)
         model = model if method is None else method.prepare(model)
+        model = model if supervision is None else supervision.prepare(model)
         add_weight_penalty(model, l1=config.l1, l2=config.l2)
         model.compile(optimizer=optimization.make_optimizer(config, total_steps, model), loss=make_loss(),
                       metrics=["accuracy"], jit_compile=config.jit_compile)
@@ -107,7 +109,8 @@ def train_phase(part, phase, start, strategy, splits, callbacks=()):
         fitting.restore_best(part, model)
     if phase.method == "quantize":
         save_simulated_logits(part, model, splits)
-    model = strategy.gather(model if method is None else method.finish(model))
+    model = model if method is None else method.finish(model)
+    model = strategy.gather(model if supervision is None else supervision.finish(model))
     fitting.finish(part, copy_model(model, "float32"), progress, total_steps)
 
 
@@ -123,8 +126,8 @@ def starting_model(config):
 
 
 def teachers_of(phase):
-    """The teachers of a phase that has some."""
-    if phase.method not in ("distill", "hint"):
+    """The teachers of a phase, float32: all phases of compression have those of --distill_teacher."""
+    if phase.method == "train":
         return []
     return [copy_model(teacher, "float32")
             for teacher in compressing.load_models(phase.config.distill_teacher, "distill_teacher")]
@@ -153,7 +156,9 @@ def check_compression(config, splits):
         raise ValueError(f"--initial_model takes {model.input_shape} and gives {model.output_shape}; --data="
                          f"{config.data} needs {expected[0]} and {expected[1]}. Give a model trained on this data.")
     for phase in compressing.phases(config):
-        model = compressing.rehearse(phase, model, lambda phase=phase: make_method(phase, splits, teachers_of(phase)))
+        teachers = teachers_of(phase)
+        model = compressing.rehearse(
+            phase, model, lambda phase=phase, teachers=teachers: make_method(phase, splits, teachers), teachers)
 
 
 def save_simulated_logits(part, model, splits):

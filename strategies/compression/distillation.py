@@ -100,7 +100,9 @@ class Distilled(keras.Model):
                 loss = _mean(feature_loss(hint, self._regressors[0](maps[0])))
                 variables = [*guided.trainable_variables, *self._regressors[0].trainable_variables]
             else:
-                loss = (1 - recipe.alpha) * self.compute_loss(x, y, outputs, sample_weight)
+                loss = (1 - recipe.alpha) * self.compiled_loss(y, outputs, sample_weight)
+                if self.losses:  # penalties on weights, whole whatever alpha is
+                    loss += _by_replica(tf.add_n(self.losses))
                 loss += recipe.alpha * _mean(soft_loss(soft_targets, outputs, recipe.temperature))
                 if maps:
                     pairs = zip(tf.nest.flatten(teacher(x, training=False)), maps)
@@ -207,5 +209,10 @@ def _output_of(model, name):
 
 
 def _mean(values):
-    """Mean of [B, ...] over the global batch: Keras adds up the gradients of all replicas."""
-    return tf.reduce_mean(values) / tf.distribute.get_strategy().num_replicas_in_sync
+    """Mean of [B, ...] over the global batch."""
+    return _by_replica(tf.reduce_mean(values))
+
+
+def _by_replica(value):
+    """The part of a replica: Keras adds up the gradients of all."""
+    return value / tf.distribute.get_strategy().num_replicas_in_sync

@@ -79,6 +79,7 @@ def test_flags_reach_pruning():
     ({"compression": "share,quantize"}, "share and quantize exclude each other"),
     ({"compression": "quantize,low_bit"}, "exclude each other"),
     ({"compression": "distill"}, "needs --distill_teacher"),
+    ({"distill_teacher": "x"}, "Did you mean --compression=distill"),
     ({"initial_model": "x"}, "received --compression=none"),
     ({"prune_sparsity": 1.0}, "--prune_sparsity must be .* below 1"),
     ({"prune_block": "4"}, "--prune_block must be two whole numbers such as 4x1; received '4'"),

@@ -36,7 +36,7 @@ def kernels(path):
 
 def test_a_chain_keeps_what_each_phase_did(trained, tmp_path):
     metrics = train_lib.train(config(tmp_path / "run", compression="filters,prune,quantize", initial_model=str(trained),
-                                     prune_sparsity=0.6, export="float32,int8"))
+                                     distill_teacher=str(trained), prune_sparsity=0.6, export="float32,int8"))
     before = json.loads((trained / "metrics.json").read_text())
     assert metrics["num_parameters"] < 0.7 * before["num_parameters"] and metrics["macs"] < before["macs"]
     weights = kernels(tmp_path / "run")
@@ -109,6 +109,7 @@ def test_mixed_precision_and_iterations(trained, tmp_path):
      "--distill_cache .* --augmentation=none only"),
     ({"compression": "distill", "distill_teacher": "TRAINED", "data": "mnist", "data_dir": "/nonexistent"}, "data_dir"),
     ({"compression": "distill", "distill_teacher": "TRAINED", "image_size": 12}, "Teacher .* inputs must have shape"),
+    ({"compression": "prune", "distill_teacher": "TRAINED", "image_size": 12}, "Teacher .* inputs must have shape"),
     ({"compression": "prune", "initial_model": "TRAINED", "image_size": 12}, "--initial_model takes .* needs"),
     ({"compression": "distill", "distill_teacher": "TRAINED", "distill_hint": "features",
       "distill_hint_layers": "a:b"}, "Unknown hint layer 'a'")])
@@ -142,6 +143,16 @@ def test_the_table_of_all_variants(trained):
     assert second["compression"] == "quantize" and second["initial_model"].endswith("compressed/prune")
     by_key = {(row["variant"], row["format"]): row for row in rows}
     assert int(by_key["prune+quantize", "int8"]["gzip_bytes"]) < int(by_key["float", "float32"]["gzip_bytes"]) / 3
+
+
+def test_the_teacher_stays_through_a_chain(trained):
+    start = Config(workdir=str(trained), compression="none")
+    chains = compress.parse_variants("distill,distill+prune,prune,distill+prune+quantize")
+    configs = compress.variant_configs(start, {"width": 0.25}, chains)
+    assert {name: bool(c.distill_teacher) for name, c in configs.items()} == {
+        "distill": True, "prune": False, "distill+prune": True, "distill+prune+quantize": True}
+    assert configs["distill+prune+quantize"].initial_model == str(trained / "compressed" / "distill+prune")
+    assert configs["distill"].initial_model == ""
 
 
 @pytest.mark.parametrize("variants, message", [("prune+distill", "not a legal order"), ("cut", "Unknown compression")])

@@ -1,11 +1,14 @@
 """Losses against NumPy, gradients against their closed form, and what a distilled student is."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from strategies.compression import distillation
+from layers.regularization import add_weight_penalty
+from strategies.compression import FilterPruning, Pruning, Quantization, distillation, hooks
 from strategies.compression.distillation import Distillation
 from tests.strategies.compression import kinds
 
@@ -76,6 +79,47 @@ def test_a_step_follows_the_weighted_loss(alpha):
     model.train_on_batch(x, y)
     for value, wanted in zip(model.trainable_variables, expected):
         np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_penalties_count_whole():
+    student, teacher, x, y = models("gru", "lstm")
+    model = Distillation([student], alpha=1.0).prepare(student)  # its own teacher: nothing is left but the penalty
+    add_weight_penalty(model, l1=0.0, l2=0.3)
+    compiled(model)
+    kernels = {v.name: v.numpy() for v in model.trainable_variables}
+    with tf.GradientTape() as tape:
+        penalty = tf.add_n(model.losses)
+    gradients = tape.gradient(penalty, model.trainable_variables, unconnected_gradients="zero")
+    assert max(float(tf.reduce_max(tf.abs(g))) for g in gradients) > 0.01
+    model.train_on_batch(x, y)
+    for v, g in zip(model.trainable_variables, gradients):
+        np.testing.assert_allclose(v, kernels[v.name] - 0.1 * g, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["prune", "quantize", "filters"])
+def test_a_student_is_compressed_under_its_teacher(method):
+    student, teacher, x, y = models("conv_bn_relu", "inverted")
+    recipe = {"prune": lambda: Pruning(sparsity=0.5, schedule="constant"), "quantize": lambda: Quantization(x),
+              "filters": lambda: FilterPruning(share=0.4)}[method]()
+    supervision = Distillation([teacher], alpha=1.0, temperature=2.0)
+    size = student.count_params()
+    model = compiled(supervision.prepare(recipe.prepare(student)), rate=0.3)
+
+    def distance(model):
+        p = distillation.mean_probabilities([teacher(x)], 2.0)
+        return float(tf.reduce_mean(distillation.soft_loss(p, model(x, training=False), 2.0)))
+
+    callbacks = recipe.callbacks(model, types.SimpleNamespace(step=0), 40) if method == "prune" else []
+    before = distance(model)
+    model.fit(x, np.roll(y, 1, axis=0), batch_size=len(x), epochs=40, verbose=0, callbacks=callbacks)  # labels: wrong
+    assert distance(model) < 0.3 * before
+    plain = supervision.finish(recipe.finish(model))
+    assert type(plain).__name__ == "Functional" and not hooks.hooked_layers(plain)
+    if method == "prune":
+        kernels = [slot.variable.numpy() for slot in hooks.weight_slots(plain)]
+        assert all(abs((k == 0).mean() - 0.5) < 0.05 for k in kernels if k.size > 50)
+    if method == "filters":
+        assert plain.count_params() < size
 
 
 def test_the_student_is_the_student():
