@@ -11,10 +11,11 @@ import numpy as np
 import tf_keras as keras
 
 from apps.common.config import TrainingConfig, field
-from strategies import compression
-from strategies.compression import distillation, hooks, structured
+from strategies import compression, export
+from strategies.compression import distillation, hooks, low_bit, structured
 from strategies.compression.distillation import HINTS
 from strategies.compression.pruning import CRITERIA, SCHEDULES
+from strategies.copying import copy_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +228,35 @@ def cached_logits(teachers, plain, stream, config):
         mean = distillation.mean_probabilities(logits, config.distill_temperature)
         parts.append(config.distill_temperature * np.log(np.maximum(mean, 1e-20)))
     return np.concatenate(parts).astype(np.float32)
+
+
+def packed_rows(run, model, rows, samples, evaluate):
+    """Writes the file of packed low-bit weights, reads it back and measures it.
+
+    Args:
+        run: `workdir.Run`; the file is `export/model.lbw`.
+        model: what the run ends with.
+        rows: those of `export.export_all` for that model.
+        samples: inputs, on which the file is compared with the model.
+        evaluate: function from a `predict` to the metric.
+
+    Returns:
+        a list with the row of the file, as `export.export_all` has it; empty unless the last phase is `low_bit`.
+    """
+    if phases(run.config)[-1].method != "low_bit":
+        return []
+    path = run.folder("export") / "model.lbw"
+    facts = low_bit.write_packed(path, model, run.config.low_bit_bits, select=run.config.prune_select)
+    unpacked = copy_model(model)
+    unpacked.set_weights(list(low_bit.read_packed(path).values()))
+
+    def predict(inputs):
+        return unpacked.predict_on_batch(inputs)
+
+    difference = float(np.max(np.abs(predict(samples) - model.predict_on_batch(samples))))
+    return [{**rows[0], "format": "lbw", "value": float(evaluate(predict)), "bytes": facts["bytes"],
+             "gzip_bytes": export.gzip_bytes(path), "latency_ms": None, "peak_memory_bytes": None,
+             "max_abs_diff": difference, "float_operators": None}]
 
 
 def load_models(names, flag):

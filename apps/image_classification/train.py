@@ -189,10 +189,15 @@ def export_and_report(run, model, splits, metrics):
     """Writes `metrics.json`, the exported files, plots and `report.md`, and prints the table."""
     config, spec = run.config, splits.spec
     logits, targets, examples = examine(model, splits.test)
+
+    def accuracy(predict):
+        return accuracy_over(predict, splits.test)
+
     rows = export.export_all(
         model, run.path, formats=["keras", *export_formats(config)], samples=examples[0], variant=variant_of(config),
-        representative=data.calibration_images(config, splits, config.num_representative),
-        evaluate=lambda predict: accuracy_over(predict, splits.test), fold_batch_norm=config.fold_batch_norm)
+        representative=data.calibration_images(config, splits, config.num_representative), evaluate=accuracy,
+        fold_batch_norm=config.fold_batch_norm)
+    rows += compressing.packed_rows(run, model, rows, examples[0], accuracy)
     export.write_csv(rows, run.path / "report.csv")
     data.write_labels(spec, run.folder("export"))
     metrics |= simulation_metrics(run, splits)

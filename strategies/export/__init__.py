@@ -2,6 +2,7 @@
 
 from strategies.export.conversion import ConversionError
 from strategies.export.counting import count_macs
+from strategies.export.files import gzip_bytes
 from strategies.export.folding import fold_batch_norm
 from strategies.export.inference import inference_function
 from strategies.export.litert import Runner, float_operators
@@ -9,4 +10,5 @@ from strategies.export.report import COLUMNS, FORMATS, check_formats, export_all
 from strategies.export.tflite import convert
 
 __all__ = ["COLUMNS", "FORMATS", "ConversionError", "Runner", "check_formats", "convert", "count_macs", "export_all",
-           "float_operators", "fold_batch_norm", "inference_function", "markdown_table", "path_of", "write_csv"]
+           "float_operators", "fold_batch_norm", "gzip_bytes", "inference_function", "markdown_table", "path_of",
+           "write_csv"]

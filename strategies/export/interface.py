@@ -96,9 +96,14 @@ class Interface:
 
         def serve(*tensors):
             outputs = self._model(tf.nest.pack_sequence_as(self._model.input, tensors), training=False)
-            return dict(zip(self.output_names, tf.nest.flatten(outputs)))
+            return dict(zip(self.output_names, map(_readable, tf.nest.flatten(outputs))))
 
         return tf.function(serve).get_concrete_function(*specs)
+
+
+def _readable(tensor):
+    """A 16-bit result as float32, as the other files give it."""
+    return tf.cast(tensor, tf.float32) if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
 
 
 def unique_names(names):

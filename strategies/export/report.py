@@ -7,26 +7,28 @@ import numpy as np
 
 from layers.checking import unknown_name
 from layers.counting import count_nonzero, count_parameters
+from strategies.copying import copy_model
 from strategies.export import folding, litert, saved_model, tflite
 from strategies.export.counting import count_macs
 from strategies.export.files import gzip_bytes, replacing, size_bytes
 from strategies.export.interface import Interface
 
-FORMATS = ("keras", "saved_model", *tflite.FORMATS)
+FORMATS = ("keras", "saved_model", "bfloat16", *tflite.FORMATS)
 COLUMNS = ("variant", "format", "metric", "value", "parameters", "nonzero", "macs", "bytes", "gzip_bytes", "latency_ms",
            "peak_memory_bytes", "max_abs_diff")
 # Largest difference from Keras / largest absolute output, beyond which a file is broken. In float16 that is a weight or
 # sum beyond 65504; what int8 costs depends on the model and is for `evaluate` to tell.
 TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "float32": 1e-4, "sparse": 1e-4,
-              "float16": 0.1}
+              "float16": 0.1, "bfloat16": 0.25}
 
 
 def export_all(model, directory, *, samples, formats=FORMATS, representative=None, evaluate=None, metric="accuracy",
                variant="float", fold_batch_norm=False, integer_io=False):
     """Writes a model in several formats, reloads every file and measures it.
 
-    Files: `model.keras`, `export/saved_model/`, `export/<format>.tflite`. A file is replaced when its successor is
-    whole. Every file is read back and run; what is compared, evaluated and timed is the file.
+    Files: `model.keras`, `export/saved_model/`, `export/bfloat16/` (a SavedModel that stores and computes in bfloat16;
+    TFLite has no form for it), `export/<format>.tflite`. A file is replaced when its successor is whole. Every file is
+    read back and run; what is compared, evaluated and timed is the file.
 
     Args:
         model: functional or built sequential `keras.Model` in float32.
@@ -86,7 +88,7 @@ def check_formats(formats, *, has_representative=True):
 
 def path_of(directory, format):
     """Where `export_all` puts a format."""
-    places = {"keras": "model.keras", "saved_model": "export/saved_model"}
+    places = {"keras": "model.keras", "saved_model": "export/saved_model", "bfloat16": "export/bfloat16"}
     return pathlib.Path(directory) / places.get(format, f"export/{format}.tflite")
 
 
@@ -152,6 +154,10 @@ def _write(model, written, directory, formats, interface, samples, representativ
         path = path_of(directory, "saved_model")
         saved_model.write_saved_model(written, path, samples=samples)
         yield "saved_model", path, _structured(interface, saved_model.load_saved_model(path))
+    if "bfloat16" in formats:
+        path = path_of(directory, "bfloat16")
+        saved_model.write_saved_model(copy_model(written, "bfloat16"), path, samples=samples)
+        yield "bfloat16", path, _structured(interface, saved_model.load_saved_model(path))
     if set(formats) & set(tflite.FORMATS):
         with tflite.convertible(written, representative=representative, samples=samples) as source:
             for format in (name for name in formats if name in tflite.FORMATS):

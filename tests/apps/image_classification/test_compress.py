@@ -80,9 +80,15 @@ def test_an_interrupted_chain_goes_on_in_the_middle_of_a_phase(trained, tmp_path
 
 def test_low_bit_weights_can_be_packed(trained, tmp_path):
     train_lib.train(config(tmp_path / "run", compression="low_bit", initial_model=str(trained), low_bit_bits=3))
-    model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
-    facts = low_bit.write_packed(tmp_path / "model.lbw", model, 3)
-    assert facts["coded_weights"] == sum(w.size for w in kernels(tmp_path / "run").values())
+    with open(tmp_path / "run" / "report.csv", newline="") as file:
+        rows = {row["format"]: row for row in csv.DictReader(file)}
+    assert float(rows["lbw"]["max_abs_diff"]) == 0 and rows["lbw"]["value"] == rows["keras"]["value"]
+    path = tmp_path / "run" / "export" / "model.lbw"
+    assert int(rows["lbw"]["bytes"]) == path.stat().st_size
+    stored = list(low_bit.read_packed(path).values())
+    coded = sum(w.size for w in kernels(tmp_path / "run").values())
+    content = coded * 3 / 8 + 4 * (sum(w.size for w in stored) - coded)
+    assert content < path.stat().st_size < content + 8000  # the rest is the header
 
 
 @pytest.mark.parametrize("options", [

@@ -36,15 +36,17 @@ def test_files_are_where_they_belong(run):
     _, folder, _ = run
     assert sorted(path.name for path in folder.iterdir()) == ["export", "model.keras"]
     assert sorted(path.name for path in (folder / "export").iterdir()) == [
-        "dynamic.tflite", "float16.tflite", "float32.tflite", "int8.tflite", "saved_model", "sparse.tflite"]
+        "bfloat16", "dynamic.tflite", "float16.tflite", "float32.tflite", "int8.tflite", "saved_model", "sparse.tflite"]
 
 
 def test_every_file_agrees_with_keras(run):
     _, _, rows = run
     differences = {row["format"]: row["relative_diff"] for row in rows}
-    assert list(differences) == ["keras", "saved_model", "float32", "float16", "dynamic", "int8", "sparse"]
+    assert list(differences) == ["keras", "saved_model", "bfloat16", "float32", "float16", "dynamic", "int8",
+                                 "sparse"] == list(export.FORMATS)
     assert differences["keras"] == 0
     assert differences["saved_model"] < 1e-6 and differences["float32"] < 1e-5
+    assert 0 < differences["bfloat16"] < 0.05
     assert 0 < differences["float16"] < 1e-2 and 0 < differences["dynamic"] < 0.1 and 0 < differences["int8"] < 0.2
     for row in rows:
         assert row["value"] == 1 if row["format"] in ("keras", "saved_model", "float32") else row["value"] >= 0.8
@@ -69,7 +71,7 @@ def test_sizes_and_counts(run):
 def test_only_tflite_files_are_timed(run):
     for row in run[2]:
         for column in ("latency_ms", "peak_memory_bytes"):
-            assert row[column] is None if row["format"] in ("keras", "saved_model") else row[column] > 0
+            assert row[column] is None if row["format"] in ("keras", "saved_model", "bfloat16") else row[column] > 0
 
 
 def test_csv_is_the_contract(run, tmp_path):
@@ -79,7 +81,7 @@ def test_csv_is_the_contract(run, tmp_path):
     assert lines[0] == COLUMNS == ",".join(export.COLUMNS)
     with open(tmp_path / "report.csv", newline="") as file:
         read = list(csv.DictReader(file))
-    assert read[0]["latency_ms"] == "" and float(read[2]["latency_ms"]) == rows[2]["latency_ms"]
+    assert read[0]["latency_ms"] == "" and float(read[3]["latency_ms"]) == rows[3]["latency_ms"]
     assert [int(row["bytes"]) for row in read] == [row["bytes"] for row in rows]
 
 
@@ -94,6 +96,21 @@ def test_markdown_table():
         "| float | int8 | 0.9877 | 272.47 k | 999 | 4.10 G | 1.23 kB |  | 0.012 ms | 3.50 MB | 1.2e-03 |",
         "",
         "float int8: computed in floating point, as these have no integer form: SIN, SQUARE."]
+
+
+@pytest.mark.parametrize("build", [models.inverted_residual, models.several])
+def test_bfloat16_stores_half_and_speaks_float32(build, tmp_path):
+    model = build()
+    inputs = models.inputs_for(model, 20)
+    export.export_all(model, tmp_path, formats=["saved_model", "bfloat16"], samples=inputs)
+    loaded = tf.saved_model.load(str(tmp_path / "export" / "bfloat16"))
+    function = loaded.signatures["serving_default"]
+    assert {spec.dtype for spec in function.structured_outputs.values()} <= {tf.float32}
+    kernels = [v for v in loaded.model_weights if v.shape.rank >= 2]
+    assert kernels and {v.dtype for v in kernels} == {tf.bfloat16}
+    stored = [(tmp_path / "export" / name / "variables" / "variables.data-00000-of-00001").stat().st_size
+              for name in ("bfloat16", "saved_model")]
+    assert stored[0] < 0.75 * stored[1]
 
 
 @pytest.mark.parametrize("build", [models.inverted_residual, models.group_norm, models.several])
