@@ -58,6 +58,9 @@ class CompressionConfig(TrainingConfig):
     prune_select: str = field(".*", "Regular expression: weights that `prune`, `share` and `low_bit` act on.")
 
     share_clusters: int = field(16, "Values that the weights of a layer share.", minimum=2)
+    quantize_engine: str = field("usagi", "Who simulates 8 bits in training: this suite, for every model, or "
+                                          "tensorflow_model_optimization, for those that it accepts.",
+                                 choices=("usagi", "tfmot"))
     low_bit_bits: int = field(4, "Bits of `low_bit` weights.", minimum=2, maximum=8)
 
     def validate(self):
@@ -71,6 +74,8 @@ class CompressionConfig(TrainingConfig):
                              "Did you mean --compression=distill?")
         if self.initial_model and not names:
             raise ValueError("--initial_model is where compression starts from; received --compression=none.")
+        if self.quantize_engine == "tfmot" and self.precision != "float32":
+            raise ValueError(f"--quantize_engine=tfmot needs --precision=float32; received {self.precision}.")
         for pair in filter(None, self.distill_hint_layers.split(",")):
             if pair.count(":") != 1:
                 raise ValueError("--distill_hint_layers must be student_layer:teacher_layer, comma-separated; received "
@@ -148,7 +153,8 @@ def make_method(phase, *, representative=None, batches=None, loss=None, teachers
     if phase.method == "share":
         return compression.WeightSharing(clusters=config.share_clusters, select=config.prune_select)
     if phase.method == "quantize":
-        return compression.Quantization(representative())
+        tfmot = config.quantize_engine == "tfmot"
+        return compression.TfmotQuantization() if tfmot else compression.Quantization(representative())
     return compression.LowBit(bits=config.low_bit_bits, select=config.prune_select)
 
 

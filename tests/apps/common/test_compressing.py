@@ -79,6 +79,7 @@ def test_flags_reach_pruning():
     ({"compression": "share,quantize"}, "share and quantize exclude each other"),
     ({"compression": "quantize,low_bit"}, "exclude each other"),
     ({"compression": "distill"}, "needs --distill_teacher"),
+    ({"quantize_engine": "tfmot", "precision": "mixed_bfloat16"}, "tfmot needs --precision=float32"),
     ({"distill_teacher": "x"}, "Did you mean --compression=distill"),
     ({"initial_model": "x"}, "received --compression=none"),
     ({"prune_sparsity": 1.0}, "--prune_sparsity must be .* below 1"),
