@@ -7,9 +7,11 @@ weights on their 8-bit grid.
 """
 
 import tensorflow_model_optimization as tfmot
+import tf_keras as keras
+from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_configs import (
+    NoOpQuantizeConfig,
+)
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
-
-from strategies.compression import hooks
 
 _REASON = "{}. Use the suite's own quantisation-aware training (--quantize_engine=usagi), which has no such limit."
 
@@ -30,10 +32,11 @@ class TfmotQuantization:
             ValueError: a model that TFMOT does not accept.
         """
         self._plain = model
-        sparse = any((slot.variable.numpy() == 0).any() for slot in hooks.weight_slots(model))
         try:
-            wrapped = tfmot.quantization.keras.quantize_apply(
-                tfmot.quantization.keras.quantize_annotate_model(model), *[_keep_zeros()] * sparse)
+            # This scheme is the default one but for weights that are 0, which stay 0.
+            scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
+            with tfmot.quantization.keras.quantize_scope({"NoOpQuantizeConfig": NoOpQuantizeConfig}):
+                wrapped = tfmot.quantization.keras.quantize_apply(_annotated(model), scheme)
         except (ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
             reason = str(error).split("\n")[0].split(" You can quantize this layer by")[0].rstrip(" .:")
             raise ValueError(_REASON.format(f"TFMOT cannot quantise model {model.name!r}: {reason}")) from None
@@ -59,8 +62,17 @@ class TfmotQuantization:
         return self._plain
 
 
-def _keep_zeros():
-    return tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
+def _annotated(model):
+    """The model with a wish for quantisation on all layers. Those that scale the inputs, which TFMOT does not know, are
+    passed through."""
+    if any(isinstance(layer, keras.Model) for layer in model.layers):
+        raise ValueError("it does not take a model inside a model")
+
+    def annotate(layer):
+        config = NoOpQuantizeConfig() if isinstance(layer, keras.layers.Rescaling) else None
+        return tfmot.quantization.keras.quantize_annotate_layer(layer, config)
+
+    return keras.models.clone_model(model, clone_function=annotate)
 
 
 def _variables(wrapped, layer):

@@ -86,6 +86,17 @@ def test_what_it_refuses_is_said_before_training(name):
     Quantization(x).prepare(model)  # the suite's own takes it
 
 
+def test_layers_that_scale_the_images_are_passed_through():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(inputs)
+    x = keras.layers.Conv2D(4, 3, name="convolution")(x)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    images = np.random.default_rng(0).uniform(0, 255, (6, 8, 8, 3)).astype(np.float32)
+    before = model(images).numpy()
+    recipe = TfmotQuantization()
+    np.testing.assert_allclose(recipe.finish(recipe.prepare(model))(images), before, atol=0.05)
+
+
 def test_a_layer_that_it_writes_as_two():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.SeparableConv2D(4, 3, name="separable")(inputs)
