@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.checking import unknown_name
-from strategies.compression import graph
+from strategies import graph
 
 HINTS = ("none", "features", "attention")
 

@@ -21,7 +21,8 @@ from tf_keras.src.engine import base_layer_utils
 from tf_keras.src.engine.functional import Functional
 
 from layers.regularization import StatelessDropout
-from strategies.compression import graph, hooks
+from strategies import graph
+from strategies.compression import hooks
 
 DECAY = 0.99  # of the moving ranges
 LARGEST_CODE = 127

@@ -20,7 +20,7 @@ from tf_keras.src.engine.functional import Functional
 from layers.checking import unknown_name
 from layers.normalization import GroupNormalization
 from layers.regularization import StatelessDropout
-from strategies.compression import graph
+from strategies import graph
 from strategies.copying import custom_layers
 
 RANKINGS = ("l1", "scale", "taylor")

@@ -6,9 +6,10 @@ from strategies.export.files import gzip_bytes
 from strategies.export.folding import fold_batch_norm
 from strategies.export.inference import inference_function
 from strategies.export.litert import Runner, float_operators
+from strategies.export.recurrent import run_steps, step_model, step_samples
 from strategies.export.report import COLUMNS, FORMATS, check_formats, export_all, markdown_table, path_of, write_csv
 from strategies.export.tflite import convert
 
 __all__ = ["COLUMNS", "FORMATS", "ConversionError", "Runner", "check_formats", "convert", "count_macs", "export_all",
            "float_operators", "fold_batch_norm", "gzip_bytes", "inference_function", "markdown_table", "path_of",
-           "write_csv"]
+           "run_steps", "step_model", "step_samples", "write_csv"]

@@ -8,10 +8,10 @@
     sparse    float32, no 0s   float32      pruned dense layers: only what is left of them is stored
 
 (Jacob et al. 2018, arXiv 1712.05877; https://ai.google.dev/edge/litert/models/post_training_quantization.) All files
-take one sample: a batch of 1 is what a phone runs, and what recurrent layers need to become built-in operators. Inputs
-and outputs are float32 in every format, so that files can be exchanged for one another without a change to the program
-around them; the int8 file then starts with QUANTIZE and ends with DEQUANTIZE. `integer_io` leaves those out for
-processors without floating point.
+take one sample: a batch of 1 is what a phone runs, and what recurrent layers need to become built-in operators; those
+other than LSTM are unrolled (see `recurrent`). Inputs and outputs are float32 in every format, so that files can be
+exchanged for one another without a change to the program around them; the int8 file then starts with QUANTIZE and ends
+with DEQUANTIZE. `integer_io` leaves those out for processors without floating point.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import tempfile
 import numpy as np
 
 from layers.checking import unknown_name
-from strategies.export import litert
+from strategies.export import litert, recurrent
 from strategies.export.conversion import ConversionError, shared_worker
 from strategies.export.files import replacing
 from strategies.export.interface import Interface
@@ -65,7 +65,8 @@ def convertible(model, *, representative=None, samples=None):
     named = None if representative is None else _checked(interface.named(representative))
     with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
         folder = pathlib.Path(folder)
-        write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
+        with recurrent.unrolled(model):
+            write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
         if named is not None:
             np.savez(folder / "representative.npz", **named)
         yield Convertible(folder / "saved_model", folder / "representative.npz" if named else None)

@@ -1,0 +1,137 @@
+"""Recurrent layers in TFLite files: unrolled, and one step at a time."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from strategies import export
+from strategies.compression import Quantization
+from strategies.export import litert, recurrent
+from tests.strategies.compression import kinds
+
+STEPS = 6
+
+
+def looped_gru():
+    return kinds._sequence_model(keras.layers.GRU(8, name="gru"))
+
+
+def looped_own_cell():
+    return kinds._sequence_model(keras.layers.RNN(kinds.PeepholeCell(8), name="rnn"))
+
+
+def old_gru():
+    return kinds._sequence_model(keras.layers.GRU(8, reset_after=False, name="gru"))
+
+
+def lstm():
+    return kinds._sequence_model(keras.layers.LSTM(8, name="lstm"))
+
+
+def stacked():
+    def body(x):
+        x = keras.layers.Dense(7, activation="relu", name="embed")(x)
+        x = keras.layers.LayerNormalization(name="norm")(x)
+        y = keras.layers.GRU(7, return_sequences=True, name="first")(x)
+        x = keras.layers.Add(name="add")([x, y])
+        return keras.layers.RNN([keras.layers.SimpleRNNCell(5), keras.layers.LSTMCell(6)], name="second")(x)
+    return kinds._sequence_model(body)
+
+
+def tagger():
+    inputs = keras.Input((None,), dtype="int32", name="tokens")
+    x = keras.layers.Embedding(11, 8, name="embedding")(inputs)
+    x = keras.layers.GRU(8, return_sequences=True, name="gru")(x)
+    return keras.Model(inputs, keras.layers.Dense(4, name="tags")(x))
+
+
+def inner():
+    frames = keras.Input((STEPS, 5))
+    encoder = keras.Model(frames, keras.layers.GRU(8, name="gru")(frames), name="encoder")
+    return kinds._sequence_model(encoder)
+
+
+BUILDERS = (looped_gru, looped_own_cell, old_gru, lstm, stacked, tagger, inner)
+
+
+def build(make, count=24):
+    keras.utils.set_random_seed(0)
+    model, rng = make(), np.random.default_rng(1)
+    if make is tagger:
+        return model, rng.integers(0, 11, (count, STEPS)).astype(np.int32)
+    return model, rng.normal(size=(count, STEPS, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("make", BUILDERS)
+def test_steps_in_turn_give_what_the_model_gives(make):
+    model, x = build(make)
+    step = export.step_model(model)
+    outputs = next(iter(export.run_steps(step.predict_on_batch, x, step=step).values()))
+    expected = model(x).numpy()
+    found = np.concatenate(outputs, axis=1) if make is tagger else outputs[-1]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len(outputs) == STEPS and not np.allclose(outputs[0], outputs[-1])
+
+
+def test_states_come_in_and_go_out_under_one_name():
+    step = export.step_model(build(stacked)[0])
+    states = {"first_state_0": (None, 7), "second_state_0": (None, 5), "second_state_1": (None, 6),
+              "second_state_2": (None, 6)}
+    assert {name: tuple(t.shape) for name, t in step.input.items()} == {"frames": (None, 1, 5), **states}
+    assert {name: tuple(t.shape) for name, t in step.output.items()} == {"logits": (None, 4), **states}
+
+
+@pytest.mark.parametrize("make", [looped_gru, looped_own_cell, stacked])
+def test_files_of_a_step(make, tmp_path):
+    model, x = build(make, 60)
+    recipe = Quantization(x)
+    model = recipe.finish(recipe.prepare(model))
+    step = export.step_model(model)
+    expected = model(x).numpy()
+    for form, tolerance in (("float32", 1e-5), ("int8", 0.12)):
+        path = tmp_path / f"{form}.tflite"
+        export.convert(step, path, form, representative=export.step_samples(step, x))
+        outputs = export.run_steps(export.Runner(path).named, x, step=step)["logits"]
+        assert np.abs(outputs[-1] - expected).max() <= tolerance * np.abs(expected).max()
+    assert export.float_operators(tmp_path / "int8.tflite") == []
+
+
+@pytest.mark.parametrize("make", [looped_gru, looped_own_cell, old_gru, stacked, lstm])
+def test_loops_are_unrolled_in_files(make, tmp_path):
+    model, x = build(make, 40)
+    expected = model(x).numpy()
+    for form, tolerance in (("float32", 1e-5), ("int8", 0.25)):  # 8 bits of a cell's state are few
+        path = tmp_path / f"{form}.tflite"
+        export.convert(model, path, form, representative=x)
+        assert np.abs(export.Runner(path)(x) - expected).max() <= tolerance * np.abs(expected).max()
+    assert export.float_operators(tmp_path / "int8.tflite") == []
+    names = {operator.name for operator in litert.operators(path)}
+    assert "WHILE" not in names and ("UNIDIRECTIONAL_SEQUENCE_LSTM" in names) == (make is lstm)
+
+
+def test_the_model_is_as_it_was():
+    model, x = build(looped_gru)
+    layer = model.get_layer("gru")
+    with recurrent.unrolled(model):
+        assert layer.unroll
+    assert not layer.unroll and layer._could_use_gpu_kernel
+
+
+def both_ways(x):
+    return keras.layers.Bidirectional(keras.layers.GRU(3), name="both")(x)
+
+
+@pytest.mark.parametrize("body, message", [
+    (lambda x: keras.layers.GlobalAveragePooling1D(name="mean")(x), "'mean' .* may mix time steps"),
+    (both_ways, "'both' .* may mix time steps"),
+    (lambda x: keras.layers.GRU(3, go_backwards=True, name="back")(x), "'back' cannot be run step by step"),
+    (lambda x: keras.layers.GRU(3, name="begun")(x, initial_state=keras.layers.Dense(3)(x[:, 0])), "may mix|'begun'"),
+    (lambda x: keras.layers.Dense(3)(x), "has no recurrent layer")])
+def test_models_without_steps(body, message):
+    with pytest.raises(ValueError, match=message):
+        export.step_model(kinds._sequence_model(body))
+
+
+def test_a_model_of_unknown_graph():
+    with pytest.raises(ValueError, match="functional model only; received a Sequential|has no recurrent"):
+        export.step_model(keras.Sequential([keras.layers.Dense(2, input_shape=(3, 2))]))
