@@ -214,7 +214,11 @@ def export_and_report(run, model, splits, metrics):
     reporting.log_hparams(run.folder("logs") / "hparams", config,
                           {name: value for name, value in metrics.items() if name.endswith(endings)})
     table = export.markdown_table(rows)
-    report = reporting.write_report(run, f"{config.model} on {config.data}", metrics, {"Exported files": table}, plots)
+    sections = {"Exported files": table}
+    if {"float32", "int8"} <= set(export_formats(config)):
+        errors = export.layer_errors(*(export.path_of(run.path, name) for name in ("float32", "int8")), examples[0])
+        sections["Where int8 loses precision"] = export.errors_table(errors)
+    report = reporting.write_report(run, f"{config.model} on {config.data}", metrics, sections, plots)
     print(f"\n{table}\ntest accuracy {metrics['test_accuracy']:.2%} after {metrics['seconds']:.0f} s of training\n"
           f"report: {report}   plots: {run.path / 'plots'}   TensorBoard: tensorboard --logdir {run.path / 'logs'}")
 

@@ -2,6 +2,7 @@
 
 from strategies.export.conversion import ConversionError
 from strategies.export.counting import count_macs
+from strategies.export.errors import errors_table, layer_errors
 from strategies.export.files import gzip_bytes
 from strategies.export.folding import fold_batch_norm
 from strategies.export.inference import inference_function
@@ -10,6 +11,6 @@ from strategies.export.recurrent import run_steps, step_model, step_samples
 from strategies.export.report import COLUMNS, FORMATS, check_formats, export_all, markdown_table, path_of, write_csv
 from strategies.export.tflite import convert
 
-__all__ = ["COLUMNS", "FORMATS", "ConversionError", "Runner", "check_formats", "convert", "count_macs", "export_all",
-           "float_operators", "fold_batch_norm", "gzip_bytes", "inference_function", "markdown_table", "path_of",
-           "run_steps", "step_model", "step_samples", "write_csv"]
+__all__ = ["COLUMNS", "FORMATS", "ConversionError", "Runner", "check_formats", "convert", "count_macs", "errors_table",
+           "export_all", "float_operators", "fold_batch_norm", "gzip_bytes", "inference_function", "layer_errors",
+           "markdown_table", "path_of", "run_steps", "step_model", "step_samples", "write_csv"]

@@ -17,16 +17,21 @@ def layer_errors(float_path, int8_path, samples):
 
     Args:
         float_path, int8_path: TFLite files of one model.
-        samples: {input name: array [N, ...]}; fifty are enough.
+        samples: array [N, ...], or {input name: [N, ...]}, which files with several inputs need; fifty are enough.
 
     Returns:
         list of dictionaries in order of execution, one for each tensor that both files compute: "tensor" (its name),
         "operator" (of the int8 file), "sqnr_db", and "loss_db": SQNR of the noisiest input minus its own.
 
     Raises:
-        ValueError: the files have no tensor in common.
+        ValueError: the files have no tensor in common, or samples that do not fit.
     """
     expected, found = _Tensors(float_path), _Tensors(int8_path)
+    if not isinstance(samples, dict):
+        if len(found.input_names) != 1:
+            raise ValueError(f"{int8_path} has several inputs: samples must be a dictionary with the keys "
+                             f"{', '.join(found.input_names)}; received a {type(samples).__name__}.")
+        samples = {found.input_names[0]: samples}
     names = [name for name in found.operators if name in expected.operators]
     if not names:
         raise ValueError(f"{float_path} and {int8_path} have no tensor of one name: they are of different models.")
@@ -46,10 +51,24 @@ def layer_errors(float_path, int8_path, samples):
     return rows
 
 
-def worst_layer(rows):
-    """The row that loses most against its inputs; None when there is no such row."""
-    known = [row for row in rows if np.isfinite(row["loss_db"])]
-    return max(known, key=lambda row: row["loss_db"]) if known else None
+def errors_table(rows, count=10):
+    """The operators that lose most, as a Markdown table with a sentence about the first."""
+    known = sorted((row for row in rows if np.isfinite(row["loss_db"])), key=lambda row: -row["loss_db"])[:count]
+    if not known:
+        return "No operator has inputs that both files compute.\n"
+    lines = ["| operator | tensor | SQNR | lost against its inputs |", "| --- | --- | --- | --- |"]
+    lines += [f"| {row['operator']} | {_short(row['tensor'])} | {row['sqnr_db']:.1f} dB | {row['loss_db']:.1f} dB |"
+              for row in known]
+    worst = known[0]
+    return "\n".join(lines) + (
+        f"\n\nMost is lost in {_short(worst['tensor'])}: if int8 costs too much accuracy, keep that layer in floating "
+        "point. 6 dB are one bit.\n")
+
+
+def _short(name, longest=60):
+    """The first of the names that the converter joins by semicolons, without the model's name."""
+    first = name.split(";")[0]
+    return first if len(first) <= longest else "…" + first[-longest:]
 
 
 class _Tensors:
@@ -69,6 +88,11 @@ class _Tensors:
                 if operator["op_name"] not in ("QUANTIZE", "DEQUANTIZE", "DELEGATE") and name:
                     self.operators[name], self._index[name] = operator["op_name"], index
                 self._sources[index] = list(operator["inputs"])
+
+    @property
+    def input_names(self):
+        """Names of the file's inputs, sorted."""
+        return sorted(self._inputs)
 
     def run(self, sample, names):
         """{name: array} of the tensors of these names for one sample {input: [1, ...]}."""
@@ -96,8 +120,5 @@ class _Tensors:
 
 
 def _each(samples):
-    if not isinstance(samples, dict):
-        raise ValueError("samples must be {input name: array [N, ...]}; received a "
-                         f"{type(samples).__name__}.")
     for i in range(len(next(iter(samples.values())))):
         yield {name: np.asarray(array[i:i + 1]) for name, array in samples.items()}

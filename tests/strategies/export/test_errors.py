@@ -5,7 +5,7 @@ import pytest
 import tf_keras as keras
 
 from strategies import export
-from strategies.export.errors import layer_errors, worst_layer
+from strategies.export.errors import errors_table, layer_errors
 from tests.strategies.compression import kinds
 
 
@@ -18,7 +18,7 @@ def files(model, x, folder):
 def test_noise_is_a_few_bits_below_the_signal(tmp_path):
     model, x = kinds.build("conv_bn_relu")
     float_path, int8_path = files(model, x, tmp_path)
-    rows = layer_errors(float_path, int8_path, {"images": x})
+    rows = layer_errors(float_path, int8_path, x)
     assert len(rows) >= 3
     assert all(15 < row["sqnr_db"] < 70 for row in rows)
     expected, found = (export.Runner(path)(x) for path in (float_path, int8_path))
@@ -42,11 +42,20 @@ def test_the_layer_that_costs_most_is_found(tmp_path):
     after.kernel.assign(kernel)
     images = np.abs(kinds.images())
     rows = layer_errors(*files(model, images, tmp_path), {"images": images})
-    assert "after" in worst_layer(rows)["tensor"]
+    table = errors_table(rows, count=3)
+    assert "after" in table.splitlines()[2] and len(table.splitlines()) == 7
+    assert "Most is lost in" in table and "after" in table.splitlines()[-1]
 
 
-def test_files_of_different_models_and_wrong_samples(tmp_path):
-    model, x = kinds.build("conv_bn_relu")
-    float_path, int8_path = files(model, x, tmp_path)
-    with pytest.raises(ValueError, match="samples must be {input name"):
-        layer_errors(float_path, int8_path, x)
+def test_samples_by_name_or_as_an_array(tmp_path):
+    files_of_one = files(*kinds.build("conv_bn_relu"), tmp_path)
+    x = kinds.images()
+    by_array, by_name = (errors_table(layer_errors(*files_of_one, samples)) for samples in (x, {"images": x}))
+    assert by_array == by_name
+
+
+def test_files_of_different_models(tmp_path):
+    (tmp_path / "other").mkdir()
+    one, other = files(*kinds.build("conv_bn_relu"), tmp_path), files(*kinds.build("gated_conv"), tmp_path / "other")
+    with pytest.raises(ValueError, match="have no tensor of one name"):
+        layer_errors(one[0], other[1], kinds.images())
