@@ -4,9 +4,9 @@
 
 Fashion-MNIST. The teacher is a WRN-16-4, fixed beforehand. Under it a ResNet-20 is trained, pruned and quantised, each
 phase with the teacher's soft targets, kept once: students see the images as they are. Targets: the int8 file after gzip
-is at least 30 times smaller than the teacher's float32 file after gzip, at 1 point lost or less (Deep Compression, Han et
-al. 2016: 35 to 49 times); and a network with channels removed runs at least twice as fast in LiteRT as before, at 1 point
-lost or less. Float networks of other widths, distilled likewise, show what is due to the small network alone.
+is at least 30 times smaller than the teacher's float32 file after gzip, at 1 point lost or less (Deep Compression, Han
+et al. 2016: 35 to 49 times); and a network with channels removed runs at least twice as fast in LiteRT as before, at 1
+point lost or less. Float networks of other widths, distilled likewise, show what is due to the small network alone.
 """
 
 import argparse
@@ -49,7 +49,8 @@ def main():
             "compression_learning_rate": 0.05, "initial_model": folder / "distill_1.0"}
     runs.run_all(folder, plan, flags)
 
-    files = {(name, row["format"]): row for name in ("teacher", *plan) for row in read_rows(folder / name / "report.csv")}
+    files = {(name, row["format"]): row for name in ("teacher", *plan)
+             for row in read_rows(folder / name / "report.csv")}
     teacher, student = files["teacher", "float32"], files["distill_1.0", "float32"]
     rows = [{"variant": name, "format": form, "accuracy": 100 * row["value"],
              "lost": 100 * (teacher["value"] - row["value"]), "parameters": row["parameters"],
