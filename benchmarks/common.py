@@ -14,6 +14,7 @@ import sys
 import time
 
 import numpy as np
+import tensorflow as tf
 
 from apps.common import config as config_lib
 from apps.common import reporting
@@ -45,6 +46,23 @@ def paired_seconds(functions, *, rounds, warmup=2):
             functions[name]()
             seconds[name].append(time.perf_counter() - began)
     return {name: np.asarray(values) for name, values in seconds.items()}
+
+
+def repeated(*tensors):
+    """An endless iterator over one batch, for the compiled functions of a Keras model.
+
+    `train_on_batch` and `predict_on_batch` make an iterator a call; when it is dropped it may wait for the thread that
+    tunes it, which turns a call of 3 seconds into one of 5.12.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return iter(tf.data.Dataset.from_tensors(tensors).repeat().with_options(options))
+
+
+def training_step(model, x, y):
+    """() -> loss after one training step of a compiled model on a batch, by the function that `fit` uses."""
+    function, batches = model.make_train_function(), repeated(x, y)
+    return lambda: float(function(batches)["loss"])
 
 
 def ratio_interval(numerator, denominator, *, confidence=0.95, resamples=4000, seed=0):

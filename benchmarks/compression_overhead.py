@@ -44,9 +44,7 @@ def make_step(method, name, batch_size):
     model = model if recipe is None else recipe.prepare(model)
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), keras.losses.CategoricalCrossentropy(from_logits=True))
     targets = {"targets": y, "teacher": teacher(x, training=False)} if method == "distill, outputs given" else y
-    data = iter(tf.data.Dataset.from_tensors((x, targets)).repeat())
-    train = model.make_train_function()
-    return (lambda: train(data)), recipe, model
+    return common.training_step(model, x, targets), recipe, model
 
 
 def mask_updates(recipe, model):

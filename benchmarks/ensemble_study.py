@@ -9,6 +9,7 @@ the identity kernel where its input and output have as many channels.
 """
 
 import argparse
+import functools
 import pathlib
 
 import numpy as np
@@ -19,6 +20,7 @@ from apps.image_classification import data
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
 from benchmarks import common, runs
+from strategies import export
 
 FLAGS = {"data": "digits", "epochs": 20, "augmentation": "shift", "shift_pixels": 1, "export": "none"}
 MODELS = {"resnet56": {"model": "resnet56"}, "resnet20": {"model": "resnet20"},
@@ -70,9 +72,9 @@ def main():
         accuracies = []
         for delete in deletable(model).values():
             restore = delete()
-            accuracies.append(train_lib.accuracy_over(model.predict_on_batch, test))
+            accuracies.append(train_lib.accuracy_over(functools.partial(export.predict, model), test))
             restore()
-        whole = train_lib.accuracy_over(model.predict_on_batch, test)
+        whole = train_lib.accuracy_over(functools.partial(export.predict, model), test)
         axes.plot(np.linspace(0, 1, len(accuracies)), accuracies, marker="o",
                   label=f"{name} (whole: {trained[name]['test_accuracy']:.3f})")
         rows.append({"model": name, "whole": whole, "blocks": len(accuracies), "median_after_deletion":

@@ -37,8 +37,9 @@ def training_step(precision, jit_compile, batch=64, name="resnet20"):
         dtype = "float64" if precision == "float64" else "float32"
         x = tf.cast(tf.random.stateless_uniform([batch, 32, 32, 3], [1, 2], 0, 255), dtype)
         y = tf.one_hot(tf.range(batch) % 10, 10, dtype=dtype)
-        model.train_on_batch(x, y)
-        return (lambda: model.train_on_batch(x, y)), model
+        step = common.training_step(model, x, y)
+        step()
+        return step, model
     finally:
         workdir.set_precision("float32")
 

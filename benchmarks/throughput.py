@@ -3,8 +3,8 @@
     python -m benchmarks.throughput [--models=resnet50,mobilenet_v2,densenet121] [--rounds=12]
 
 Both networks have random weights, 224×224 inputs and the same optimizer; training steps alternate, and so do inference
-calls. Inference is `keras.applications` through `model.predict_on_batch` and through a compiled `tf.function` against
-the exported form of ours with batch normalisation folded.
+calls. Inference is `keras.applications` through the function that `model.predict` calls for each batch and through a
+compiled `tf.function` against the exported form of ours with batch normalisation folded.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def train_pair(name, size, batch, rounds):
     steps = {}
     for key, model in networks.items():
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.CategoricalCrossentropy(from_logits=True))
-        steps[key] = lambda model=model: model.train_on_batch(x, y)
+        steps[key] = common.training_step(model, x, y)
     return common.paired_seconds(steps, rounds=rounds, warmup=2)
 
 
@@ -48,7 +48,8 @@ def inference_pair(name, size, batch, rounds):
     peer = PEERS[name](weights=None, input_shape=(size, size, 3))
     function = export.inference_function(export.fold_batch_norm(ours(name, size)))
     graph = tf.function(lambda v: peer(v, training=False))
-    return common.paired_seconds({"ours": lambda: np.asarray(function(x)), "peer": lambda: peer.predict_on_batch(x),
+    predict, batches = peer.make_predict_function(), common.repeated(x)
+    return common.paired_seconds({"ours": lambda: np.asarray(function(x)), "peer": lambda: predict(batches).numpy(),
                                   "peer_graph": lambda: graph(x).numpy()}, rounds=rounds, warmup=2)
 
 

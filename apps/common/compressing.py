@@ -257,9 +257,9 @@ def packed_rows(run, model, rows, samples, evaluate):
     unpacked.set_weights(list(low_bit.read_packed(path).values()))
 
     def predict(inputs):
-        return unpacked.predict_on_batch(inputs)
+        return export.predict(unpacked, inputs)
 
-    difference = float(np.max(np.abs(predict(samples) - model.predict_on_batch(samples))))
+    difference = float(np.max(np.abs(predict(samples) - export.predict(model, samples))))
     return [{**rows[0], "format": "lbw", "value": float(evaluate(predict)), "bytes": facts["bytes"],
              "gzip_bytes": export.gzip_bytes(path), "latency_ms": None, "peak_memory_bytes": None,
              "max_abs_diff": difference, "float_operators": None}]

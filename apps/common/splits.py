@@ -6,6 +6,7 @@ starts at any step sees what an uninterrupted run saw, and N workers together se
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ import tensorflow as tf
 # Named, since "auto" asks the device: then numbers differ between devices, and deterministic mode reads no batch ahead
 # because it takes the question for a state.
 _GENERATOR = "philox"
+_PARALLEL_CALLS = min(16, os.cpu_count() or 1)  # batches in the making
+_PREFETCHED = 4  # batches ready
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +100,8 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
             return fetch(index, noise[first_row:first_row + num_rows])
 
         epochs = tf.data.Dataset.range(start_epoch, 2**62)
-        dataset = epochs.flat_map(batches_of).map(fetch_rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return _without_autoshard(dataset.prefetch(tf.data.AUTOTUNE))
+        dataset = epochs.flat_map(batches_of).map(fetch_rows, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+        return _with_options(dataset.prefetch(_PREFETCHED))
 
     def with_teacher(logits):
         with tf.device("CPU:0"):  # where tf.data runs
@@ -123,8 +126,8 @@ def evaluation_stream(num_examples, batch_size, fetch):
         first_row, num_rows = rows_of_worker(input_context, batch_size)
         starts = tf.data.Dataset.range(start_step * batch_size + first_row, num_examples, batch_size)
         dataset = starts.map(lambda start: fetch(tf.range(start, tf.minimum(start + num_rows, num_examples))),
-                             num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return _without_autoshard(dataset.prefetch(tf.data.AUTOTUNE))
+                             num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+        return _with_options(dataset.prefetch(_PREFETCHED))
 
     return Stream(num_examples, batch_size, make)
 
@@ -140,8 +143,11 @@ def rows_of_worker(input_context, batch_size):
     return input_context.input_pipeline_id * share, share
 
 
-def _without_autoshard(dataset):
-    # Rows are shared out above; TensorFlow must not share them out a second time.
+def _with_options(dataset):
     options = tf.data.Options()
+    # The thread that tunes a pipeline wakes up after 10 ms, 20 ms, 40 ms, … up to a minute, and an iterator that is
+    # dropped may have to wait for it: measured, 3.2 s after 7 s.
+    options.autotune.enabled = False
+    # Rows are shared out above; TensorFlow must not share them out a second time.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)

@@ -164,7 +164,7 @@ def check_compression(config, splits):
 def save_simulated_logits(part, model, splits):
     """Keeps what the model under fake quantisation says of the test images, to compare the int8 file with."""
     compression.calibrate(model, data.calibration_images(part.config, splits, part.config.num_representative))
-    logits = [model.predict_on_batch(images) for images, _ in batches(splits.test)]
+    logits = [export.predict(model, images) for images, _ in batches(splits.test)]
     np.save(part.path / SIMULATED_LOGITS, np.concatenate(logits))
 
 
@@ -260,7 +260,7 @@ def examine(model, split, num_examples=36):
     """
     logits, all_targets, mistakes, others = [], [], [], []
     for images, targets in batches(split):
-        batch_logits = model.predict_on_batch(images)
+        batch_logits = export.predict(model, images)
         logits.append(batch_logits)
         all_targets.append(targets)
         for image, row, target in zip(images, batch_logits, targets):

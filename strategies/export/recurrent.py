@@ -20,6 +20,7 @@ from tf_keras.src.engine.functional import Functional
 
 from strategies import graph
 from strategies.copying import copy_model
+from strategies.export.saved_model import predict
 
 _STATE = "state"
 # Layers that compute each time step from that step alone.
@@ -120,18 +121,19 @@ def step_samples(step, sequences, count=200, seed=0):
         {name: array [count or fewer, ...]}
     """
     seen = []
-    run_steps(lambda inputs: seen.append(inputs) or step.predict_on_batch(inputs), sequences, step=step)
+    run_steps(lambda inputs: seen.append(inputs) or predict(step, inputs), sequences, step=step)
     together = {name: np.concatenate([inputs[name] for inputs in seen]) for name in seen[0]}
     total = len(next(iter(together.values())))
     chosen = np.random.default_rng(seed).permutation(total)[:count]
     return {name: array[chosen] for name, array in together.items()}
 
 
-def run_steps(predict, sequences, *, step):
+def run_steps(run, sequences, *, step):
     """Runs a step model, or its file, over sequences.
 
     Args:
-        predict: {name: array [N, ...]} -> {name: array [N, ...]}: `step.predict_on_batch`, or `Runner(path).named`.
+        run: {name: array [N, ...]} -> {name: array [N, ...]}: of the model or of its file,
+            `Runner(path).named`.
         sequences: array [N, T, ...] or {name: [N, T, ...]}.
         step: what `step_model` returned: it knows the states.
 
@@ -145,7 +147,7 @@ def run_steps(predict, sequences, *, step):
     state = {name: np.zeros((count, *shape), np.float32) for name, shape in states.items()}
     results = {name: [] for name in step.output if name not in states}
     for t in range(length):
-        outputs = predict({name: array[:, t:t + 1] for name, array in sequences.items()} | state)
+        outputs = run({name: array[:, t:t + 1] for name, array in sequences.items()} | state)
         state = {name: outputs[name] for name in states}
         for name, values in results.items():
             values.append(outputs[name])

@@ -48,12 +48,16 @@ def load_keras(path):
 def predict(model, inputs):
     """Outputs of a Keras model as NumPy arrays, in batches of 32.
 
-    `model.predict` puts arrays through an input pipeline which, under deterministic operations, logs an error a call.
+    `model.predict` puts arrays through an input pipeline which, under deterministic operations, logs an error a call;
+    `model.predict_on_batch` makes an iterator a call, whose end may wait for the thread that tunes it.
     """
-    num_samples = len(tf.nest.flatten(inputs)[0])
-    parts = [model.predict_on_batch(tf.nest.map_structure(lambda array: array[start:start + BATCH_SIZE], inputs))  # noqa: B023
-             for start in range(0, num_samples, BATCH_SIZE)]
-    return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = tf.data.Dataset.from_tensor_slices((inputs,)).batch(BATCH_SIZE).with_options(options)
+    function = model.make_predict_function()
+    batches, num_samples = iter(dataset), len(tf.nest.flatten(inputs)[0])
+    parts = [function(batches) for _ in range(-(-num_samples // BATCH_SIZE))]
+    return tf.nest.map_structure(lambda *tensors: np.concatenate([t.numpy() for t in tensors]), *parts)
 
 
 def load_saved_model(directory):
