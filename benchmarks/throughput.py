@@ -1,6 +1,6 @@
 """Images a second of the zoo beside `keras.applications`, training and inference.
 
-    python -m benchmarks.throughput [--models=resnet50,mobilenet_v2,densenet121] [--rounds=12]
+    python -m benchmarks.throughput [--models=resnet50,mobilenet_v2,densenet121] [--train_rounds=40] [--rounds=12]
 
 Both networks have random weights, 224×224 inputs and the same optimizer; training steps alternate, and so do inference
 calls. Inference is `keras.applications` through the function that `model.predict` calls for each batch and through a
@@ -59,11 +59,12 @@ def main():
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--train_batch", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--train_rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=12, help="of inference")
     options = parser.parse_args()
     rows, kept = [], {}
     for name in options.models.split(","):
-        train = train_pair(name, options.size, options.train_batch, options.rounds)
+        train = train_pair(name, options.size, options.train_batch, options.train_rounds)
         rows.append(compare(name, "training", options.train_batch, train["ours"], train["peer"]))
         keras.backend.clear_session()
         infer = inference_pair(name, options.size, options.batch, options.rounds)

@@ -132,8 +132,7 @@ def run_steps(run, sequences, *, step):
     """Runs a step model, or its file, over sequences.
 
     Args:
-        run: {name: array [N, ...]} -> {name: array [N, ...]}: of the model or of its file,
-            `Runner(path).named`.
+        run: {name: array [N, ...]} -> {name: array [N, ...]}, of a file its `Runner(path).named`.
         sequences: array [N, T, ...] or {name: [N, T, ...]}.
         step: what `step_model` returned: it knows the states.
 

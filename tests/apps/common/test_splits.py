@@ -67,3 +67,9 @@ def test_batch_must_fit_the_data(batch_size):
 def test_batch_must_split_over_workers():
     with pytest.raises(ValueError, match="--batch_size must be divisible by the 2 workers; received 3"):
         stream()(tf.distribute.InputContext(2, 0, 2))
+
+
+def test_no_thread_tunes_the_pipeline():
+    """An iterator that is dropped would wait for it, up to as long as it has lived."""
+    for dataset in (stream()(), splits.evaluation_stream(10, 3, lambda index: (index, index))()):
+        assert dataset.options().autotune.enabled is False
