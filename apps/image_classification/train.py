@@ -97,7 +97,8 @@ def train_phase(part, phase, start, strategy, splits, callbacks=()):
         model = compiled(total_steps)
     part.begin()
     progress = fitting.restore(part, model)
-    log_augmented_images(part, splits)
+    if phase.method in ("train", "distill"):  # the others see the same images
+        log_augmented_images(part, splits)
     pruning = method if phase.method == "prune" else None
     extra = [*callbacks, *(pruning.callbacks(model, progress, total_steps) if pruning else ())]
     strategy.fit(model, train_split, start_step=progress.step,
