@@ -33,8 +33,13 @@ class Run:
         self.resolved = {}
         self._lock = None
         self._check_folder()
-        if (self.path / config_lib.CONFIG_FILE).exists():
+        if self.has_begun:
             self._check_same_run()
+
+    @property
+    def has_begun(self):
+        """Whether the folder holds a run already."""
+        return (self.path / config_lib.CONFIG_FILE).exists()
 
     def _check_folder(self):
         if self.path.exists() and not self.path.is_dir():

@@ -22,6 +22,9 @@ from strategies import compression, export
 
 FOLDER = "compressed"
 _SEPARATOR = "+"
+# Flags by the beginning of their name, and the methods that read them.
+_READERS = {"filters_": ["filters"], "prune_": ["prune", "share", "low_bit"], "share_": ["share"],
+            "quantize_": ["quantize"], "low_bit_": ["low_bit"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +66,14 @@ def variant_configs(trained, changes, chains):
         if chain[0] == "distill":  # what follows in the chain keeps the teacher
             values["distill_teacher"] = values["distill_teacher"] or trained.workdir
         values["initial_model"] = "" if chain[0] == "distill" and not before else str(start)
-        configs[name] = config_lib.from_dict(Config, values)
+        configs[name] = config_lib.from_dict(Config, values | _unread(chain))
     return configs
+
+
+def _unread(chain):
+    """{flag: default} of the flags that no method of a chain reads: another value would make it another run."""
+    return {item.name: item.default for item in dataclasses.fields(Config) for prefix, methods in _READERS.items()
+            if item.name.startswith(prefix) and not set(methods) & set(chain)}
 
 
 def read_rows(path):
@@ -110,14 +119,15 @@ def compress(trained, changes, chains):
     """Trains all variants and reports; see the module.
 
     Returns:
-        rows of the joint `report.csv`.
+        rows of the joint `report.csv`: the trained network, variants of earlier calls, and these.
     """
     folder = pathlib.Path(trained.workdir)
     if not (folder / "model.keras").exists():
         raise ValueError(f"--workdir={folder} has no trained model yet. Train first: python -m "
                          f"apps.image_classification.train --workdir={folder} …")
-    rows = [row for row in read_rows(folder / "report.csv") if row["variant"] == train_lib.variant_of(trained)]
-    for name, config in variant_configs(trained, changes, chains).items():
+    configs = variant_configs(trained, changes, chains)
+    rows = [row for row in read_rows(folder / "report.csv") if row["variant"] not in configs]
+    for name, config in configs.items():
         print(f"variant {name}")
         train_lib.train(config)
         rows += [{**row, "variant": name} for row in read_rows(pathlib.Path(config.workdir) / "report.csv")]

@@ -19,6 +19,7 @@ from strategies import compression, distribution, export
 from strategies.copying import copy_model
 
 NUM_TAYLOR_BATCHES = 8  # from which the importance of filters is measured
+NUM_TRIAL_IMAGES = 4  # for the conversion before training
 SIMULATED_LOGITS = "simulated_logits.npy"
 
 
@@ -41,7 +42,9 @@ def train(config, callbacks=()):
     run = workdir.Run(config)
     workdir.prepare_runtime(config)
     splits = data.load(config)
-    check_compression(config, splits)
+    planned = check_compression(config, splits)
+    if not run.has_begun:
+        check_export(config, splits, planned)
 
     model, costs = starting_model(config), []
     for phase in compressing.phases(config):
@@ -143,9 +146,13 @@ def make_method(phase, splits, teachers):
 
 
 def check_compression(config, splits):
-    """Raises ValueError for a compression that cannot work on this model and data."""
+    """An untrained model like the one that the run will end with.
+
+    Raises:
+        ValueError: a compression that cannot work on this model and data.
+    """
     if not compressing.methods_of(config):
-        return
+        return models.build(config, splits.spec)
     if config.distill_cache and config.augmentation != "none":
         raise ValueError("--distill_cache keeps one output of the teachers for each image; it goes with "
                          f"--augmentation=none only. Received --augmentation={config.augmentation}.")
@@ -160,6 +167,17 @@ def check_compression(config, splits):
         teachers = teachers_of(phase)
         model = compressing.rehearse(
             phase, model, lambda phase=phase, teachers=teachers: make_method(phase, splits, teachers), teachers)
+    return model
+
+
+def check_export(config, splits, model):
+    """Raises ValueError for a model that the TFLite converter refuses, before it is trained.
+
+    Of the formats wanted int8 asks most; the first stands for the others.
+    """
+    formats = [name for name in ("int8", *export.TFLITE_FORMATS) if name in export_formats(config)]
+    if formats:
+        export.check_convertible(model, formats[0], data.calibration_images(config, splits, NUM_TRIAL_IMAGES))
 
 
 def save_simulated_logits(part, model, splits):

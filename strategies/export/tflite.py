@@ -53,6 +53,20 @@ def convert(model, path, format, *, representative=None, integer_io=False, sampl
         source.convert(path, format, integer_io=integer_io, timeout=timeout)
 
 
+def check_convertible(model, format, representative):
+    """Converts a model, trained or not, and throws the file away.
+
+    Raises:
+        ConversionError: the converter failed; the message says what can be done.
+    """
+    with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
+        try:
+            convert(model, pathlib.Path(folder) / f"{format}.tflite", format, representative=representative)
+        except ConversionError as error:
+            raise ConversionError(f"Model {model.name!r} cannot be exported as {format}, which was tried before "
+                                  f"training. {error} Leave the format out, or change the model.") from None
+
+
 @contextlib.contextmanager
 def convertible(model, *, representative=None, samples=None):
     """Context in which one model is converted to several formats; arguments as `convert`.

@@ -14,10 +14,17 @@ EPSILON = 1e-2  # large, so that a block that ignores it would be seen
 
 @pytest.fixture(autouse=True)
 def double_precision():
-    before = keras.backend.floatx()
-    keras.backend.set_floatx("float64")
+    before = keras.backend.floatx(), keras.mixed_precision.global_policy()
+    set_precision("float64")
     yield
-    keras.backend.set_floatx(before)
+    keras.backend.set_floatx(before[0])
+    keras.mixed_precision.set_global_policy(before[1])
+
+
+def set_precision(name):
+    """The policy counts, not the default float, once any test of this process has set one."""
+    keras.backend.set_floatx(name)
+    keras.mixed_precision.set_global_policy(name)
 
 
 class Reference:
@@ -200,7 +207,7 @@ def test_one_pixel_stays_one_pixel():
 def test_shortcuts_without_weights_convert_to_builtin_operators():
     from ai_edge_litert.interpreter import Interpreter
 
-    keras.backend.set_floatx("float32")
+    set_precision("float32")
     inputs = keras.Input((6, 6, 4), batch_size=1)
     x = residual.basic(inputs, 6, strides=2, shortcut="pad", normalization="group", name="one")
     x = residual.pyramid_basic(x, 9, strides=2, normalization="instance", name="two")

@@ -150,6 +150,12 @@ def test_the_table_of_all_variants(trained):
     by_key = {(row["variant"], row["format"]): row for row in rows}
     assert int(by_key["prune+quantize", "int8"]["gzip_bytes"]) < int(by_key["float", "float32"]["gzip_bytes"]) / 3
 
+    run_compress(f"--workdir={trained}", "--variants=share,prune", "--compression_epochs=1", "--verbose=0",
+                 "--export=float32,int8", "--prune_sparsity=0.5", "--share_clusters=4")  # prune is read back
+    with open(trained / "report.csv", newline="") as file:
+        variants = [row["variant"] for row in csv.DictReader(file)]
+    assert list(dict.fromkeys(variants)) == ["float", "prune+quantize", "share", "prune"] and len(variants) == 11
+
 
 def test_the_teacher_stays_through_a_chain(trained):
     start = Config(workdir=str(trained), compression="none")

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from absl import flags
 
@@ -212,6 +213,21 @@ def test_bad_flags_are_refused_and_write_nothing(tmp_path, name):
     with pytest.raises((ValueError, flags.Error), match=message):
         values(command(tmp_path / "run", **bad)[2:])
         train_lib.main(flagging.config_from_flags(Config, values))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be_exported_is_refused_before_training(tmp_path, monkeypatch):
+    build = train_lib.models.build
+
+    def with_svd(config, spec):
+        model = build(config, spec)
+        squares = keras.layers.Reshape((2, 5))(model.output)
+        values = keras.layers.Lambda(lambda x: tf.linalg.svd(x)[0], name="svd")(squares)
+        return keras.Model(model.input, keras.layers.Dense(10)(values), name="strange")
+
+    monkeypatch.setattr(train_lib.models, "build", with_svd)
+    with pytest.raises(ValueError, match="'strange' cannot be exported as dynamic, which was tried before training"):
+        train_lib.train(Config(workdir=str(tmp_path / "run"), export="saved_model,dynamic", **SMALL))
     assert not (tmp_path / "run").exists()
 
 

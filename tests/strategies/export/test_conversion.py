@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tf_keras as keras
 
-from strategies.export import ConversionError, conversion, convert
+from strategies.export import ConversionError, conversion, convert, tflite
 from tests.strategies.export import models
 
 # Stands in for the worker without TensorFlow: does what the "format" of a request says.
@@ -146,6 +147,19 @@ def test_one_process_for_all_conversions_wherever_it_is_started(tmp_path, monkey
 def svd(x):
     import tensorflow as tf
     return tf.linalg.svd(x)[0]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_trial_before_training_says_what_to_do(monkeypatch, crash):
+    x = keras.Input((4, 4))
+    strange = keras.Model(x, keras.layers.Lambda(svd)(x), name="strange")
+    if crash:  # the worker of this test aborts at every conversion
+        worker = conversion.Worker([sys.executable, "-c", FAKE.replace('["format"]', '["format"] and "abort"')])
+        monkeypatch.setattr(tflite, "shared_worker", lambda: worker)
+    reason = r"was ended by signal 6 \(SIGABRT\)" if crash else "Custom ops: Svd"
+    with pytest.raises(ValueError, match="Model 'strange' cannot be exported as int8, which was tried before "
+                                         f"training.*{reason}.*Leave the format out"):
+        tflite.check_convertible(strange, "int8", np.ones((2, 4, 4), np.float32))
 
 
 def test_a_new_process_after_a_crash(tmp_path):
