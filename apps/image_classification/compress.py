@@ -22,6 +22,7 @@ from strategies import compression, export
 
 FOLDER = "compressed"
 _SEPARATOR = "+"
+_MARKERS = {"float32": "o", "float16": "s", "dynamic": "^", "int8": "D", "sparse": "v", "lbw": "P"}
 # Flags by the beginning of their name, and the methods that read them.
 _READERS = {"filters_": ["filters"], "prune_": ["prune", "share", "low_bit"], "share_": ["share"],
             "quantize_": ["quantize"], "low_bit_": ["low_bit"]}
@@ -95,19 +96,21 @@ def report(trained_folder, rows):
     """Writes the joint table and the plot; returns the path of the report."""
     folder = trained_folder / FOLDER
     export.write_csv(rows, trained_folder / "report.csv")
-    figure = reporting.new_figure(8, 5)
+    figure = reporting.new_figure(9, 5)
     axes = figure.subplots()
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        points = [row for row in rows if row["variant"] == variant and row["format"] not in ("keras", "saved_model")]
-        axes.plot([row["gzip_bytes"] for row in points], [row["value"] for row in points], "o", label=variant)
-        for row in points:
-            axes.annotate(row["format"], (row["gzip_bytes"], row["value"]), fontsize=7, xytext=(3, 3),
-                          textcoords="offset points")
+    for number, variant in enumerate(dict.fromkeys(row["variant"] for row in rows)):
+        axes.plot([], [], color=f"C{number}", linewidth=4, label=variant)
+        for row in rows:
+            if row["variant"] == variant and row["format"] in _MARKERS:
+                axes.plot(row["gzip_bytes"], row["value"], _MARKERS[row["format"]], color=f"C{number}", markersize=8,
+                          markerfacecolor="none", markeredgewidth=2)
+    for name in (name for name in _MARKERS if name in {row["format"] for row in rows}):
+        axes.plot([], [], _MARKERS[name], color="gray", markerfacecolor="none", label=name)
     axes.set_xscale("log")
     axes.set_xlabel("bytes after gzip")
     axes.set_ylabel("test accuracy")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     reporting.save_figure(figure, folder / "size_accuracy.png")
     path = folder / "report.md"
     path.write_text(f"# Compression of {trained_folder.name}\n\n{export.markdown_table(rows)}\n"
