@@ -52,7 +52,7 @@ def repeated(*tensors):
     """An endless iterator over one batch, for the compiled functions of a Keras model.
 
     `train_on_batch` and `predict_on_batch` make an iterator a call; when it is dropped it may wait for the thread that
-    tunes it, which turns a call of 3 seconds into one of 5.12.
+    tunes it, and the call is as long as that thread's sleep.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

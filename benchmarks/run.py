@@ -1,8 +1,9 @@
-"""`make benchmark`: the benchmarks that need no data set and end within the hour, one after another, each in a process.
+"""`make benchmark`: the benchmarks that need no data set, one after another, each in a process.
 
     python -m benchmarks.run [--only=throughput]
 
-`cifar_table` needs a data set and three hours: run it by itself.
+What needs a data set and hours is run by itself: `cifar_table`, `deviation_pruning`, `dense_pruning`, `low_bit_table`,
+`distillation_study`, `compression_chain`.
 """
 
 import argparse

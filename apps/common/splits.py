@@ -146,7 +146,7 @@ def rows_of_worker(input_context, batch_size):
 def _with_options(dataset):
     options = tf.data.Options()
     # The thread that tunes a pipeline wakes up after 10 ms, 20 ms, 40 ms, … up to a minute, and an iterator that is
-    # dropped may have to wait for it: measured, 3.2 s after 7 s.
+    # dropped may have to wait for it.
     options.autotune.enabled = False
     # Rows are shared out above; TensorFlow must not share them out a second time.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

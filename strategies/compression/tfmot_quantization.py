@@ -1,9 +1,9 @@
 """Quantisation-aware training by tensorflow_model_optimization, for the models that it accepts.
 
 Its default scheme (Jacob et al. 2018, arXiv 1712.05877) wraps each layer that it knows: convolutions, dense layers,
-batch normalisation behind them, ReLU, pooling, concatenation. It refuses layers and models inside a model, recurrent
-layers, attention, and layers of one's own; `quantization` takes those too. Both leave the same: a plain model with
-weights on their 8-bit grid.
+batch normalisation behind them, ReLU, pooling, concatenation. It refuses models inside a model, normalisation that does
+not follow a convolution, recurrent layers, attention, and layers of one's own; `quantization` takes those too. Both
+leave the same: a plain model with weights on their 8-bit grid.
 """
 
 import tensorflow_model_optimization as tfmot
@@ -63,8 +63,10 @@ class TfmotQuantization:
 
 
 def _annotated(model):
-    """The model with a wish for quantisation on all layers. Those that scale the inputs, which TFMOT does not know, are
-    passed through."""
+    """The model with a wish for quantisation on all layers.
+
+    Those that scale the inputs, which TFMOT does not know, are passed through.
+    """
     if any(isinstance(layer, keras.Model) for layer in model.layers):
         raise ValueError("it does not take a model inside a model")
 

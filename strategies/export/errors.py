@@ -61,12 +61,12 @@ def errors_table(rows, count=10):
               for row in known]
     worst = known[0]
     return "\n".join(lines) + (
-        f"\n\nMost is lost in {_short(worst['tensor'])}: if int8 costs too much accuracy, keep that layer in floating "
-        "point. 6 dB are one bit.\n")
+        f"\n\nMost is lost in {_short(worst['tensor'])}: if int8 costs too much accuracy, that is the first layer to "
+        "leave in floating point, or a reason to train with simulated 8 bits. 6 dB are one bit.\n")
 
 
 def _short(name, longest=60):
-    """The first of the names that the converter joins by semicolons, without the model's name."""
+    """The first of the names that the converter joins by semicolons; of a long one its end."""
     first = name.split(";")[0]
     return first if len(first) <= longest else "…" + first[-longest:]
 
