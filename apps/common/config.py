@@ -71,7 +71,11 @@ class TrainingConfig:
     batch_size: int = field(128, "Examples a step, over all devices.", minimum=1, search=Options((32, 64, 128, 256)))
     learning_rate: float = field(1e-3, "Peak learning rate.", above=0, search=Range(1e-4, 1e-1, log=True))
     seed: int = field(0, "Seed of initial weights, order of the data, augmentation and dropout.", minimum=0)
-    distribution: str = field("single", "How training is spread over devices.", volatile=True)
+    distribution: str = field("single", "How training is spread over devices: single, sync.", volatile=True)
+    num_devices: int = field(0, "Devices to spread over. 0: all accelerators; on a machine without, give a number of "
+                                "logical devices.", minimum=0, volatile=True)
+    micro_batches: int = field(1, "Parts in which a batch (of a replica) is taken, to need less memory.", minimum=1)
+    synchronize_batch_norm: bool = field(False, "Batch normalisation over the batch of all replicas, not of each.")
     precision: str = field("float32", "Numbers to compute with; mixed_* keep float32 variables.", choices=PRECISIONS)
     jit_compile: bool = field(False, "Compile the training step with XLA.")
     deterministic: bool = field(True, "Only deterministic kernels, so that a resumed run ends with the same bits. With "

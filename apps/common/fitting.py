@@ -10,6 +10,7 @@ import pathlib
 import sys
 import time
 
+import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import config as config_lib
@@ -177,7 +178,8 @@ class RestoreMetrics(keras.callbacks.Callback):
         if self._sums:  # not before the first step, which creates the metrics' variables
             variables = [v for metric in self.model.metrics for v in metric.variables]
             for name, variable in checkpoint.variable_dict(variables).items():
-                variable.assign_add(self._sums[f"metrics/{name}"])
+                # Not assign_add, which replicas do not have for a sum over them.
+                variable.assign(variable.numpy() + self._sums[f"metrics/{name}"])
             self._sums = {}
 
 
@@ -208,7 +210,8 @@ class History(keras.callbacks.Callback):
         rows = [row for row in read_history(self.path) if row["epoch"] < epoch]
         rate = self.model.optimizer.learning_rate
         rate = rate(self.model.optimizer.iterations) if callable(rate) else rate
-        rows.append({"epoch": epoch, "learning_rate": float(rate), **{k: float(v) for k, v in (logs or {}).items()}})
+        rate = float(tf.convert_to_tensor(rate))
+        rows.append({"epoch": epoch, "learning_rate": rate, **{k: float(v) for k, v in (logs or {}).items()}})
         text = io.StringIO()
         names = list(dict.fromkeys(name for row in rows for name in row))
         writer = csv.DictWriter(text, names, lineterminator="\n")

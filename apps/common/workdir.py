@@ -1,5 +1,6 @@
 """The folder of a run: who owns it, what it holds, and how a second run with the same folder resumes."""
 
+import dataclasses
 import fcntl
 import os
 import pathlib
@@ -8,7 +9,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import config as config_lib
-from strategies import checkpoint
+from strategies import checkpoint, distribution
+
+DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm")
 
 
 class Run:
@@ -122,6 +125,17 @@ class Part:
         path = self.path / name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def make_distribution(config):
+    """The distribution strategy that a configuration describes. Call it before anything is computed.
+
+    Raises:
+        ValueError: it cannot work on this machine, or a flag was given that does not belong to it.
+    """
+    fields = {item.name: item.default for item in dataclasses.fields(config)}
+    return distribution.create(config.distribution, **{
+        name: getattr(config, name) for name in DISTRIBUTION_FLAGS if getattr(config, name) != fields[name]})
 
 
 def prepare_runtime(config):

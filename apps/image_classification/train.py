@@ -38,11 +38,12 @@ def train(config, callbacks=()):
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
     export.check_formats(export_formats(config))
-    strategy = distribution.create(config.distribution)
+    strategy = workdir.make_distribution(config)
     run = workdir.Run(config)
     workdir.prepare_runtime(config)
     splits = data.load(config)
     planned = check_compression(config, splits)
+    strategy.check(planned, splits.train)
     if not run.has_begun:
         check_export(config, splits, planned)
 

@@ -122,7 +122,9 @@ class Distilled(keras.Model):
 
 def soft_loss(probabilities, logits, temperature):
     """T^2 KL(p || softmax(logits / T)), [B, ..., K] twice -> [B, ...]."""
-    log_student = tf.nn.log_softmax(tf.cast(logits, tf.float32) / temperature)
+    logits = _precise(logits)
+    probabilities = tf.cast(probabilities, logits.dtype)
+    log_student = tf.nn.log_softmax(logits / temperature)
     log_teacher = tf.math.log(tf.maximum(probabilities, 1e-20))  # p log p is 0 where p is
     return temperature ** 2 * tf.reduce_sum(probabilities * (log_teacher - log_student), axis=-1)
 
@@ -134,13 +136,15 @@ def mean_probabilities(logits, temperature):
 
 def feature_loss(hint, guided):
     """Half the squared distance, [B, h, w, C] twice -> [B]; a mean over the map, so that its size does not matter."""
-    difference = tf.cast(hint, tf.float32) - tf.cast(guided, tf.float32)
+    guided = _precise(guided)
+    difference = tf.cast(hint, guided.dtype) - guided
     return tf.reduce_mean(tf.square(difference), axis=list(range(1, difference.shape.rank))) / 2
 
 
 def attention_loss(teacher, student):
     """Mean squared difference of normalised attention maps, [B, h, w, C_t] and [B, h, w, C_s] -> [B]."""
-    maps = [tf.reduce_sum(tf.square(tf.cast(value, tf.float32)), axis=-1) for value in (teacher, student)]
+    student = _precise(student)
+    maps = [tf.reduce_sum(tf.square(value), axis=-1) for value in (tf.cast(teacher, student.dtype), student)]
     flat = [tf.math.l2_normalize(tf.reshape(m, [tf.shape(m)[0], -1]), axis=1) for m in maps]
     return tf.reduce_mean(tf.square(flat[0] - flat[1]), axis=1)
 
@@ -206,6 +210,11 @@ def _output_of(model, name):
         return model.get_layer(name).output
     except ValueError:
         raise unknown_name("hint layer", name, [layer.name for layer in model.layers]) from None
+
+
+def _precise(value):
+    """A tensor in float32 at least."""
+    return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
 
 
 def _mean(values):

@@ -3,10 +3,23 @@
 import contextlib
 
 from strategies.distribution import segments
+from strategies.distribution.micro_batches import micro_batches
+from strategies.distribution.sharing import check_batch
 
 
 class Single:
-    """One device, the one TensorFlow takes by default."""
+    """One device, the one TensorFlow takes by default.
+
+    Args:
+        micro_batches: parts in which a batch is taken, one after another, to need less memory.
+    """
+
+    def __init__(self, *, micro_batches=1):
+        self._parts = micro_batches
+
+    def check(self, model, train):
+        """Raises ValueError, before training, when a model or its stream cannot be trained so."""
+        check_batch(train.batch_size, 1, self._parts)
 
     def scope(self):
         """Context in which the model and its optimizer are built."""
@@ -27,8 +40,9 @@ class Single:
             history of the epochs that were run: dict of lists.
         """
         validation = None if validation is None else validation()
-        return segments.fit(model, lambda step: train(None, step), train.steps_per_epoch, start_step=start_step,
-                            total_steps=total_steps, validation=validation, callbacks=callbacks, verbose=verbose)
+        with micro_batches(model, self._parts):
+            return segments.fit(model, lambda step: train(None, step), train.steps_per_epoch, start_step=start_step,
+                                total_steps=total_steps, validation=validation, callbacks=callbacks, verbose=verbose)
 
     def gather(self, model):
         """The trained weights as one ordinary model: here, the model itself."""
