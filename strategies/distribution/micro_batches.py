@@ -27,18 +27,18 @@ def micro_batches(model, parts, *, overlap=False):
     if parts == 1:
         yield
         return
-    whole_step, collected = model.train_step, _Collector(model.optimizer)
+    whole_step, collected = model.train_step, Collector(model.optimizer)
 
     def train_step(data):
-        counters = [w for w in model.non_trainable_weights if w.dtype.is_integer]
+        counters = counters_of(model)
         before = [tf.identity(counter) for counter in counters]
         sums, finished = None, []
         for index in range(parts):
             with tf.control_dependencies([] if overlap else finished):
-                part = tf.nest.map_structure(lambda t, index=index: _rows(t, index, parts), data)
-            with _as_replica(index, parts), collected as pairs:
+                part = tf.nest.map_structure(lambda t, index=index: rows_of_part(t, index, parts), data)
+            with as_part(index, parts), collected as pairs:
                 metrics = whole_step(part)
-            if index < parts - 1:  # layers count steps, of which this is one
+            if index < parts - 1:
                 for counter, value in zip(counters, before):
                     counter.assign(value)
             gradients, variables = zip(*pairs)
@@ -58,8 +58,13 @@ def micro_batches(model, parts, *, overlap=False):
         forget_traces(model)
 
 
-def _rows(value, index, parts):
-    """The rows [index B / parts, (index + 1) B / parts) of a tensor [B, ...]."""
+def counters_of(model):
+    """Weights in which layers count steps: a step in parts is one step."""
+    return [weight for weight in model.non_trainable_weights if weight.dtype.is_integer]
+
+
+def rows_of_part(value, index, parts):
+    """Rows [index B / parts, (index + 1) B / parts) of a tensor [B, ...]."""
     size = tf.shape(value)[0] // parts
     part = value[index * size:(index + 1) * size]
     if value.shape[0] is not None:
@@ -71,7 +76,7 @@ def _sum(a, b):
     return b if a is None else a if b is None else a + b
 
 
-class _Collector:
+class Collector:
     """Within it the optimizer's `apply_gradients` keeps its pairs in the list that is given, and updates nothing; in one
     thread: replicas are threads that share the optimizer."""
 
@@ -94,14 +99,16 @@ class _Collector:
         self._thread.pairs = None
 
     def remove(self):
-        """Gives the optimizer its own way back."""
-        del self._optimizer.apply_gradients
+        """Gives the optimizer its way back."""
+        self._optimizer.apply_gradients = self._apply
 
 
 @contextlib.contextmanager
-def _as_replica(index, parts):
+def as_part(index, parts):
     """Lets layers see part `index` of `parts` as the share of a replica: they number its rows in the global batch so."""
     own = tf.distribute.get_replica_context()
+    if not tf.distribute.has_strategy():  # whose context says 0 whatever it holds
+        own = tf.distribute.ReplicaContext(tf.distribute.get_strategy(), 0)
     context = copy.copy(own)
     context._replica_id_in_sync_group = own.replica_id_in_sync_group * parts + index
     context._thread_context = type(own._thread_context)(context)
