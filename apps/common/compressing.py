@@ -11,7 +11,7 @@ import numpy as np
 import tf_keras as keras
 
 from apps.common.config import TrainingConfig, field
-from strategies import compression, export
+from strategies import compression, distribution, export
 from strategies.compression import distillation, hooks, low_bit, structured
 from strategies.compression.distillation import HINTS
 from strategies.compression.pruning import CRITERIA, SCHEDULES
@@ -66,6 +66,10 @@ class CompressionConfig(TrainingConfig):
     def validate(self):
         super().validate()
         names = methods_of(self)
+        for name, reason in distribution.DISTRIBUTIONS[self.distribution].refuses.items():
+            if name in names:
+                raise ValueError(f"--compression={name} does not work under --distribution={self.distribution}: "
+                                 f"{reason}. Train under it first, then compress with --initial_model under another.")
         make_pruning(self)
         if "distill" in names and not self.distill_teacher:
             raise ValueError("--compression=distill needs --distill_teacher: the workdir of a trained run.")

@@ -13,6 +13,8 @@ import types
 import typing
 
 from layers.checking import unknown_name
+from strategies import distribution
+from strategies.distribution.pipeline import PLACEMENTS
 
 CONFIG_FILE = "config.json"
 FORMAT_VERSION = 1
@@ -71,10 +73,16 @@ class TrainingConfig:
     batch_size: int = field(128, "Examples a step, over all devices.", minimum=1, search=Options((32, 64, 128, 256)))
     learning_rate: float = field(1e-3, "Peak learning rate.", above=0, search=Range(1e-4, 1e-1, log=True))
     seed: int = field(0, "Seed of initial weights, order of the data, augmentation and dropout.", minimum=0)
-    distribution: str = field("single", "How training is spread over devices: single, sync.", volatile=True)
+    distribution: str = field("single", "How training is spread over devices.", choices=distribution.DISTRIBUTIONS,
+                              volatile=True)
     num_devices: int = field(0, "Devices to spread over. 0: all accelerators; on a machine without, give a number of "
                                 "logical devices.", minimum=0, volatile=True)
     micro_batches: int = field(1, "Parts in which a batch (of a replica) is taken, to need less memory.", minimum=1)
+    placement: str = field("stages", "What pipeline puts on one device: consecutive layers, or branches.",
+                           choices=PLACEMENTS, volatile=True)
+    mesh: str = field("", "Sizes of the axes of model_parallel, as batch:2,model:2.", volatile=True)
+    layout: str = field("", "Rules for model_parallel that come before its own: pattern=axes, separated by semicolons, "
+                            "or a file of them.", volatile=True)
     synchronize_batch_norm: bool = field(False, "Batch normalisation over the batch of all replicas, not of each.")
     precision: str = field("float32", "Numbers to compute with; mixed_* keep float32 variables.", choices=PRECISIONS)
     jit_compile: bool = field(False, "Compile the training step with XLA.")

@@ -25,8 +25,15 @@ def print_plan(config, model, splits, distributions, compressions=None, phases=(
             ("input", str(model.input_shape)), ("output", str(model.output_shape)),
             ("examples", ", ".join(f"{k} {v:,}" for k, v in sizes.items())),
             ("steps an epoch", splits.train.steps_per_epoch),
-            ("--distribution", ", ".join(distributions)), ("--precision", ", ".join(config_lib.PRECISIONS)),
+            ("--precision", ", ".join(config_lib.PRECISIONS)),
             ("--export", ", ".join(export.FORMATS))]
     rows += [(f"phase {phase.name}", f"{phase.config.epochs} epochs") for phase in phases if phase.name]
+    rows += [(f"--distribution={name}", _fits(strategy, model)) for name, strategy in distributions.items()]
     rows += [(f"--compression={name}", answer) for name, answer in (compressions or {}).items()]
     print("\n" + reporting.markdown_table(["plan", ""], rows))
+
+
+def _fits(strategy, model):
+    without = [f"--compression={method}" for method in strategy.refuses]
+    without += [] if strategy.compiles else ["--jit_compile"]
+    return strategy.obstacle(model) or "yes" + (f", without {', '.join(without)}" if without else "")

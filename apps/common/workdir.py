@@ -11,7 +11,7 @@ import tf_keras as keras
 from apps.common import config as config_lib
 from strategies import checkpoint, distribution
 
-DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm")
+DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm", "placement", "mesh", "layout")
 
 
 class Run:
@@ -133,9 +133,12 @@ def make_distribution(config):
     Raises:
         ValueError: it cannot work on this machine, or a flag was given that does not belong to it.
     """
-    fields = {item.name: item.default for item in dataclasses.fields(config)}
-    return distribution.create(config.distribution, **{
-        name: getattr(config, name) for name in DISTRIBUTION_FLAGS if getattr(config, name) != fields[name]})
+    defaults = {item.name: item.default for item in dataclasses.fields(config)}
+    given = {name: getattr(config, name) for name in DISTRIBUTION_FLAGS if getattr(config, name) != defaults[name]}
+    if config.jit_compile and not distribution.DISTRIBUTIONS[config.distribution].compiles:
+        raise ValueError(f"--jit_compile compiles for one device, and --distribution={config.distribution} spreads a "
+                         "model over several. Leave one of them out.")
+    return distribution.create(config.distribution, **given)
 
 
 def prepare_runtime(config):

@@ -3,10 +3,12 @@
 import inspect
 
 from layers.checking import unknown_name
+from strategies.distribution.model_parallel import ModelParallel
+from strategies.distribution.pipeline import Pipeline
 from strategies.distribution.single import Single
 from strategies.distribution.synchronous import Synchronous
 
-DISTRIBUTIONS = {"single": Single, "sync": Synchronous}
+DISTRIBUTIONS = {"single": Single, "sync": Synchronous, "model_parallel": ModelParallel, "pipeline": Pipeline}
 
 
 def create(name, **options):
@@ -25,6 +27,6 @@ def create(name, **options):
     for option in options:
         if option not in known:
             others = [other for other, cls in DISTRIBUTIONS.items() if option in inspect.signature(cls).parameters]
-            raise ValueError(f"--{option} does not apply to --distribution={name}, only to {', '.join(others)}. Leave it "
-                             "out or choose another --distribution.")
+            raise ValueError(f"--{option} does not apply to --distribution={name}, only to {', '.join(others)}. "
+                             "Leave it out or choose another --distribution.")
     return DISTRIBUTIONS[name](**options)

@@ -77,8 +77,10 @@ def _sum(a, b):
 
 
 class Collector:
-    """Within it the optimizer's `apply_gradients` keeps its pairs in the list that is given, and updates nothing; in one
-    thread: replicas are threads that share the optimizer."""
+    """Within it the optimizer's `apply_gradients` keeps its pairs in the list that is given, and updates nothing.
+
+    In one thread: replicas are threads that share the optimizer.
+    """
 
     def __init__(self, optimizer):
         self._optimizer, self._apply, self._thread = optimizer, optimizer.apply_gradients, threading.local()
@@ -105,7 +107,7 @@ class Collector:
 
 @contextlib.contextmanager
 def as_part(index, parts):
-    """Lets layers see part `index` of `parts` as the share of a replica: they number its rows in the global batch so."""
+    """Lets layers see part `index` of `parts` as a replica's share: so they number its rows in the global batch."""
     own = tf.distribute.get_replica_context()
     if not tf.distribute.has_strategy():  # whose context says 0 whatever it holds
         own = tf.distribute.ReplicaContext(tf.distribute.get_strategy(), 0)

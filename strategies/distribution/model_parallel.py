@@ -1,18 +1,20 @@
 """Model parallelism by sharding: weights cut over a mesh of devices (DTensor), batch over another axis of it.
 
-A tensor has one layout: for each of its axes the axis of the mesh along which it is cut, or none. TensorFlow derives the
-layouts of what is computed and adds the communication; the model is written as for one device. Over the mesh axis
+A tensor has one layout: for each of its axes the axis of the mesh along which it is cut, or none. TensorFlow derives
+the layouts of what is computed and adds the communication; the model is written as for one device. Over the mesh axis
 "batch" rows of the batch are cut, over "model" weights, by the rules of `RULES`: columns of dense kernels, heads of
 attention, features of embeddings; filters of convolutions stay whole.
 """
 
 import contextlib
+import functools
 import pathlib
 import re
 
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow.experimental import dtensor
+from tf_keras.src import backend
 
 from layers import regularization
 from strategies.compression.hooks import forget_traces, leaf_layers
@@ -20,7 +22,7 @@ from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.held import held_updates
 from strategies.distribution.micro_batches import Collector, as_part, counters_of, rows_of_part
-from strategies.distribution.sharing import check_batch
+from strategies.distribution.sharing import batch_norms, check_batch, raise_obstacle
 
 AXES = ("batch", "model")
 WHOLE = "-"
@@ -38,9 +40,10 @@ RULES = {
     ("value", "bias"): ("model", WHOLE),
     ("attention_output", "kernel"): ("model", WHOLE, WHOLE),
 }
-# Layers that DTensor has no rules for: their loops or kernels cannot be cut, not even along the batch.
+# Layers that DTensor has no rules for: their loops or gradients cannot be cut, not even along the batch.
+REFUSED = (keras.layers.RNN, keras.layers.DepthwiseConv1D, keras.layers.SeparableConv1D, keras.layers.SeparableConv2D,
+           keras.layers.AveragePooling1D, keras.layers.AveragePooling3D)
 _meshes = {}
-REFUSED = (keras.layers.RNN, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
 
 class ModelParallel:
@@ -59,6 +62,8 @@ class ModelParallel:
     """
 
     compiles = False  # DTensor compiles for itself
+    refuses = {"quantize": "DTensor has no rules for fake quantisation",
+               "low_bit": "DTensor has no rules for the loop over levels"}
 
     def __init__(self, *, mesh="", layout="", num_devices=0, micro_batches=1):
         self._sizes = parse_mesh(mesh)
@@ -71,6 +76,15 @@ class ModelParallel:
         self._parts = micro_batches
         self.layouts = {}
 
+    @staticmethod
+    def obstacle(model):
+        """As of `Single`."""
+        refused = [layer.name for layer in leaf_layers(model) if isinstance(layer, REFUSED)
+                   or isinstance(layer, keras.layers.AveragePooling2D) and not _is_mean_of_tiles(layer)
+                   or isinstance(layer, keras.layers.DepthwiseConv2D) and not _is_sum_of_shifts(layer)]
+        return "" if not refused else (f"--distribution=model_parallel has no rules for layer {refused[0]!r}. Use "
+                                       "--distribution=pipeline.")
+
     def check(self, model, train):
         """Decides how each weight is cut; a model that is trained later has the weights of this one or fewer.
 
@@ -79,10 +93,7 @@ class ModelParallel:
                 it, or a batch that cannot be cut.
         """
         check_batch(train.batch_size, self._sizes["batch"], self._parts)
-        refused = [layer.name for layer in leaf_layers(model) if isinstance(layer, REFUSED)]
-        if refused:
-            raise ValueError(f"--distribution=model_parallel has no rules for layer {refused[0]!r}. Use "
-                             "--distribution=pipeline for recurrent and depthwise networks.")
+        raise_obstacle(self, model)
         self.layouts = assign_layouts(model, self._rules, self._sizes)
 
     @contextlib.contextmanager
@@ -106,9 +117,12 @@ class ModelParallel:
         """As `Single.fit`."""
         strangers = [w.name for w in model.trainable_weights if w.name.split(":")[0] not in self.layouts]
         if strangers:
-            raise RuntimeError(f"check(model, train) has not seen variable {strangers[0]!r}: call it with a model of the "
-                               "same layers, under names of your own.")
-        with self.scope(), self._whole_masks(), held_updates(model.optimizer, _in_layout), self._on_mesh(model):
+            raise RuntimeError(f"check(model, train) has not seen variable {strangers[0]!r}: call it with a model of "
+                               "the same layers, under names of your own.")
+        for layer in batch_norms(model):
+            layer.fused = False  # the fused kernel has no rule
+        with self.scope(), self._whole_masks(), _means_of_tiles(model), _sums_of_shifts(), \
+                held_updates(model.optimizer, _in_layout), self._on_mesh(model):
             return segments.fit(model, lambda step: train(None, step), train.steps_per_epoch, start_step=start_step,
                                 total_steps=total_steps, validation=None if validation is None else validation(),
                                 callbacks=callbacks, verbose=verbose)
@@ -138,8 +152,8 @@ class ModelParallel:
         return lambda batch: compiled(tf.nest.map_structure(self._put_batch, batch))
 
     def _step_in_parts(self, model, collector):
-        """As `micro_batches`, but each part is a function of its own: within one DTensor does not keep the order in which
-        a variable is written and read."""
+        """As `micro_batches`, but each part is a function of its own: within one DTensor does not keep the order in
+        which a variable is written and read."""
         variables = []
 
         def gradients_of(batch, index):
@@ -296,6 +310,58 @@ def _misfit(shape, axes, sizes):
         return "cuts along one axis of the mesh twice"
     wrong = [axis for size, axis in zip(shape, axes) if axis != WHOLE and size % sizes[axis]]
     return f"does not divide it: {wrong[0]} has {sizes[wrong[0]]} devices" if wrong else ""
+
+
+def _is_mean_of_tiles(layer):
+    """Whether an average pooling takes the mean of each of the tiles that its input is cut into."""
+    sizes = layer.input_shape[1:3]
+    return layer.data_format == "channels_last" and layer.pool_size == layer.strides and not any(
+        size is None or size % tile for size, tile in zip(sizes, layer.pool_size))
+
+
+@contextlib.contextmanager
+def _means_of_tiles(model):
+    """Within it average pooling is a mean over axes, since DTensor has no rule for the gradient of its kernel."""
+    layers = [layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.AveragePooling2D)]
+    for layer in layers:
+        layer.__dict__["call"] = functools.partial(_mean_of_tiles, *layer.pool_size)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["call"]
+
+
+def _mean_of_tiles(rows, columns, inputs):
+    _, height, width, channels = inputs.shape
+    tiles = tf.reshape(inputs, [-1, height // rows, rows, width // columns, columns, channels])
+    return tf.reduce_mean(tiles, axis=[2, 4])
+
+
+def _is_sum_of_shifts(layer):
+    return layer.data_format == "channels_last" and layer.depth_multiplier == 1 and layer.dilation_rate == (1, 1)
+
+
+@contextlib.contextmanager
+def _sums_of_shifts():
+    """Within it a depthwise convolution is a sum of shifted images, since DTensor has no rule for its kernel."""
+    kernel, backend.depthwise_conv2d = backend.depthwise_conv2d, _sum_of_shifts
+    try:
+        yield
+    finally:
+        backend.depthwise_conv2d = kernel
+
+
+def _sum_of_shifts(x, depthwise_kernel, strides=(1, 1), padding="valid", data_format=None, dilation_rate=(1, 1)):
+    windows, pads = [], []
+    for size, length, stride in zip(x.shape[1:3], depthwise_kernel.shape[:2], strides):
+        number = -(-size // stride) if padding == "same" else (size - length) // stride + 1
+        missing = max((number - 1) * stride + length - size, 0)
+        pads.append((missing // 2, missing - missing // 2))
+        windows.append([slice(first, first + (number - 1) * stride + 1, stride) for first in range(length)])
+    x = tf.pad(x, [(0, 0), *pads, (0, 0)])
+    return tf.add_n([x[:, rows, columns] * depthwise_kernel[i, j, :, 0]
+                     for i, rows in enumerate(windows[0]) for j, columns in enumerate(windows[1])])
 
 
 def _maker(step, counter):

@@ -22,7 +22,7 @@ from strategies.compression.hooks import forget_traces
 from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.micro_batches import micro_batches
-from strategies.distribution.sharing import check_batch
+from strategies.distribution.sharing import check_batch, raise_obstacle
 
 PLACEMENTS = ("stages", "branches")
 
@@ -37,6 +37,7 @@ class Pipeline:
     """
 
     compiles = False  # XLA compiles for one device
+    refuses = {}
 
     def __init__(self, *, num_devices=0, micro_batches=1, placement="stages"):
         if placement not in PLACEMENTS:
@@ -44,6 +45,13 @@ class Pipeline:
         self.devices = devices.local_devices(num_devices)
         self._parts, self._placement = micro_batches, placement
         self.plan = {}
+
+    @staticmethod
+    def obstacle(model):
+        """As of `Single`."""
+        return "" if isinstance(model, Functional) else (
+            f"--distribution=pipeline places the layers of a functional model; {model.name!r} is a "
+            f"{type(model).__name__}. Build it with keras.Model(inputs, outputs).")
 
     def check(self, model, train):
         """Decides which layer goes where; a model that is trained later has the layers of this one or fewer.
@@ -53,9 +61,7 @@ class Pipeline:
                 cannot be cut.
         """
         check_batch(train.batch_size, 1, self._parts)
-        if not isinstance(model, Functional):
-            raise ValueError(f"--distribution=pipeline places the layers of a functional model; {model.name!r} is a "
-                             f"{type(model).__name__}. Build it with keras.Model(inputs, outputs).")
+        raise_obstacle(self, model)
         place = {"stages": stages, "branches": branches}[self._placement]
         self.plan = {name: self.devices[index] for name, index in place(model, len(self.devices)).items()}
 
@@ -74,8 +80,8 @@ class Pipeline:
         """As `Single.fit`."""
         strangers = [layer.name for layer in model.layers if layer.name not in self.plan and layer.weights]
         if strangers:
-            raise RuntimeError(f"check(model, train) has not seen layer {strangers[0]!r}: call it with a model of the same "
-                               "layers, under names of your own.")
+            raise RuntimeError(f"check(model, train) has not seen layer {strangers[0]!r}: call it with a model of the "
+                               "same layers, under names of your own.")
         with self.scope(), micro_batches(model, self._parts, overlap=True), self._placed(model):
             return segments.fit(model, lambda step: train(None, step), train.steps_per_epoch, start_step=start_step,
                                 total_steps=total_steps, validation=None if validation is None else validation(),

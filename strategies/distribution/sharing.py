@@ -1,4 +1,6 @@
-"""How a batch is shared out."""
+"""What a shared batch asks of a run and of its layers."""
+
+import tf_keras as keras
 
 
 def check_batch(batch_size, replicas, parts=1):
@@ -7,3 +9,15 @@ def check_batch(batch_size, replicas, parts=1):
         shares = f"{replicas} replicas" if parts == 1 else f"{replicas} replicas × {parts} micro-batches"
         raise ValueError(f"--batch_size={batch_size} cannot be shared out over {shares}. Give a multiple of "
                          f"{replicas * parts}.")
+
+
+def raise_obstacle(strategy, model):
+    """Raises ValueError when a strategy cannot train a model."""
+    reason = strategy.obstacle(model)
+    if reason:
+        raise ValueError(reason)
+
+
+def batch_norms(model):
+    """The batch normalisations of a model, at any depth."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]

@@ -14,8 +14,16 @@ class Single:
         micro_batches: parts in which a batch is taken, one after another, to need less memory.
     """
 
+    compiles = True  # with XLA
+    refuses = {}  # {method of compression: why not}
+
     def __init__(self, *, micro_batches=1):
         self._parts = micro_batches
+
+    @staticmethod
+    def obstacle(model):
+        """Why a model cannot be trained so; empty when it can."""
+        return ""
 
     def check(self, model, train):
         """Raises ValueError, before training, when a model or its stream cannot be trained so."""

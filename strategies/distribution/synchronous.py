@@ -1,12 +1,11 @@
 """Synchronous data parallelism: every replica takes its share of the batch, gradients are summed, all update alike."""
 
 import tensorflow as tf
-import tf_keras as keras
 
 from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.micro_batches import micro_batches
-from strategies.distribution.sharing import check_batch
+from strategies.distribution.sharing import batch_norms, check_batch
 
 
 class Synchronous:
@@ -18,6 +17,9 @@ class Synchronous:
         synchronize_batch_norm: batch normalisation takes its statistics over the batch of all replicas.
     """
 
+    compiles = True  # with XLA, each replica's part
+    refuses = {}
+
     def __init__(self, *, num_devices=0, micro_batches=1, synchronize_batch_norm=False):
         names = devices.local_devices(num_devices)
         # On processors the default sum over devices fails with synchronised batch normalisation, and its order is not
@@ -27,6 +29,11 @@ class Synchronous:
         self._strategy = tf.distribute.MirroredStrategy(names, cross_device_ops=operations)
         self._parts = micro_batches
         self._synchronize_batch_norm = synchronize_batch_norm
+
+    @staticmethod
+    def obstacle(model):
+        """As of `Single`."""
+        return ""
 
     def check(self, model, train):
         """Raises ValueError when the batch cannot be shared out."""
@@ -51,8 +58,3 @@ class Synchronous:
         for layer in batch_norms(model):
             layer.synchronized = False
         return copy_model(model)
-
-
-def batch_norms(model):
-    """The batch normalisations of a model, at any depth."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]

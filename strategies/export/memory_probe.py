@@ -1,7 +1,7 @@
 """Prints by how many bytes the peak of a process's memory grows when it loads a TFLite file and runs it.
 
-Run by its path with the file as the only argument; imports the interpreter and nothing of the suite. `strategies.
-export.litert.peak_memory_bytes` starts it.
+Run by its path with the file as argument, and with "builtin" as a second one to do without the default delegate;
+imports the interpreter and nothing of the suite. `strategies.export.litert` starts it.
 """
 
 import os
@@ -13,12 +13,13 @@ NUM_RUNS = 3
 _STATUS = "/proc/self/status"
 
 
-def main(path):
+def main(path, kernels="default"):
     """Loads and runs the file on zeros."""
-    from ai_edge_litert.interpreter import Interpreter  # before the first reading: it is no part of the model
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType  # before the first reading: no part of the model
 
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if kernels == "builtin" else OpResolverType.AUTO
     before = _start()
-    interpreter = Interpreter(path, num_threads=1)
+    interpreter = Interpreter(path, num_threads=1, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     for _ in range(NUM_RUNS):
         interpreter.invoke()
@@ -48,4 +49,4 @@ def _peak():
 if __name__ == "__main__":
     # Run by its path, Python looks for modules in this folder first, where one could shadow a library.
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -46,7 +46,8 @@ def export_all(model, directory, *, samples, formats=FORMATS, representative=Non
 
     Returns:
         list of a dictionary per file, with the keys `COLUMNS` (None: not applicable), "relative_diff", and
-        "float_operators": names of the operators of an int8 file that still compute in floating point. `parameters`,
+        "float_operators": names of the operators of an int8 file that still compute in floating point, and "delegated":
+        whether LiteRT's default delegate takes a TFLite file. `parameters`,
         `nonzero` and `macs` are those of the Keras model that was written; `macs` is None where it cannot be counted.
         `latency_ms` and `peak_memory_bytes` are LiteRT's on one thread, see `strategies.export.litert`.
 
@@ -72,7 +73,8 @@ def export_all(model, directory, *, samples, formats=FORMATS, representative=Non
                **sizes[id(model if format == "keras" else written)],
                "bytes": size_bytes(path), "gzip_bytes": gzip_bytes(path), **_measured(path, interface, samples),
                **differences}
-        rows.append(row | {"float_operators": litert.float_operators(path) if format == "int8" else None})
+        rows.append(row | {"float_operators": litert.float_operators(path) if format == "int8" else None,
+                           "delegated": litert.delegate_takes(path) if path.suffix == ".tflite" else None})
     return rows
 
 
@@ -141,6 +143,9 @@ def markdown_table(rows):
         if row.get("float_operators"):
             table += (f"\n{row['variant']} {row['format']}: computed in floating point, as these have no integer form: "
                       f"{', '.join(row['float_operators'])}.\n")
+        if row.get("delegated") is False:
+            table += (f"\n{row['variant']} {row['format']}: LiteRT's default delegate (XNNPACK) ends the process on "
+                      "this file; run it without, as was done here.\n")
     return table
 
 

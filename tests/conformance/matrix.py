@@ -18,10 +18,16 @@ import sys
 import time
 import tokenize
 
+from strategies.distribution import devices
+from tests.conformance import distribution_properties, properties
 from tests.conformance.catalogue import CATALOGUE
-from tests.conformance.properties import PROPERTIES
 
-PROPERTIES_MODULE = "tests.conformance.properties"
+PROPERTIES = {**properties.PROPERTIES, **distribution_properties.PROPERTIES}
+# What the cells of a module's properties depend on besides the entry and the module itself.
+USED_BY = {properties.__name__: (), distribution_properties.__name__: (
+    "strategies.distribution.model_parallel", "strategies.distribution.pipeline", "strategies.distribution.held",
+    "strategies.distribution.synchronous", "strategies.distribution.micro_batches", "strategies.distribution.segments",
+    "strategies.distribution.sharing", "strategies.distribution.single", "tests.strategies.distribution.replicas")}
 RESULTS = pathlib.Path(__file__).with_name("matrix.json")
 
 
@@ -30,22 +36,24 @@ def cell_hash(entry, name):
     the property, and of what the properties share. A new property leaves the results of the others fresh.
     """
     digest = hashlib.sha256()
-    for module in entry.source:
-        digest.update(code_of(module).encode())
-    shared, functions = split_properties()
+    module = PROPERTIES[name].__module__
+    for source in (*entry.source, *USED_BY[module]):
+        digest.update(code_of(source).encode())
+    shared, functions = split_properties(module)
     digest.update((shared + functions[PROPERTIES[name].__name__]).encode())
     return digest.hexdigest()[:16]
 
 
 @functools.cache
-def split_properties():
-    """Code of `properties.py`: (functions that properties share, {name of a property's function: its code})."""
-    path = pathlib.Path(importlib.util.find_spec(PROPERTIES_MODULE).origin)
+def split_properties(module):
+    """Code of a module of properties: (functions that they share, {name of a property's function: its code})."""
+    path = pathlib.Path(importlib.util.find_spec(module).origin)
     lines = _code_lines(path)
     code = {node.name: _words(lines[node.lineno - 1:node.end_lineno]) for node in ast.parse(path.read_text()).body
             if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    properties = {function.__name__: code.pop(function.__name__) for function in PROPERTIES.values()}
-    return "".join(code.values()), properties
+    functions = {function.__name__: code.pop(function.__name__) for function in PROPERTIES.values()
+                 if function.__module__ == module}
+    return "".join(code.values()), functions
 
 
 @functools.cache
@@ -97,6 +105,7 @@ def run_cell(entry, name):
 
 
 def main():
+    devices.local_devices(distribution_properties.NUM_DEVICES)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="run entries whose name contains this")
     only, results, failures = parser.parse_args().only, read_results(), []

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conformance.catalogue import CATALOGUE
-from tests.conformance.properties import PROPERTIES
+from tests.conformance.matrix import PROPERTIES
 
 REPRESENTATIVES = {entry.family: entry for entry in reversed(CATALOGUE)}  # the first of each family
 

@@ -55,8 +55,8 @@ class TestMesh:
             variable = name.split(":")[0]
             cut = {"dense": "logits/bias" if variable.endswith("bias") else "kernel", "attention": "", "convolution":
                    "logits/"}[name.split("/")[0]]
-            wanted = cut in variable and not any(word in variable for word in
-                                                 ("norm", "iteration", "learning_rate", "step", "attention_output/bias"))
+            whole = ("norm", "iteration", "learning_rate", "step", "attention_output/bias")
+            wanted = cut in variable and not any(word in variable for word in whole)
             assert ("model" in axes) == wanted, (name, axes)
 
     def test_memory(self, mesh):

@@ -100,7 +100,8 @@ def test_a_bare_mean_is_caught():
 
     plain = lambda model: model.compile(keras.optimizers.SGD(0.1), LOSS)  # noqa: E731
     expected = replicas.train(Single(), build, plain, data())
-    assert replicas.largest_difference(expected, replicas.train(Synchronous(num_devices=2), build, plain, data())) > 0.01
+    wrong = replicas.train(Synchronous(num_devices=2), build, plain, data())
+    assert replicas.largest_difference(expected, wrong) > 0.01
     right = replicas.train(Synchronous(num_devices=2), network, plain, data())
     assert replicas.largest_difference(expected, right) <= 2e-5
 

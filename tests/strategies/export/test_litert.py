@@ -1,8 +1,11 @@
+import subprocess
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from strategies import export
 from strategies.export import ConversionError, Runner, convert, litert
 from tests.strategies.export import models
 
@@ -126,3 +129,20 @@ def test_several_inputs_need_a_dictionary(folder):
     with pytest.raises(ValueError, match=r"several inputs: pass a dictionary with the keys a_number, left_image; "
                                          r"received a ndarray"):
         Runner(folder / "several.tflite")(np.zeros((1, 5)))
+
+
+def test_a_file_that_the_delegate_does_not_survive_runs_without_it(folder, monkeypatch):
+    model = models.conv_norm_relu()
+    images, path = models.inputs_for(model, 4), folder / "float32.tflite"
+    assert Runner(path).delegated
+    monkeypatch.setattr(litert, "_LARGE", 1)
+    assert litert.delegate_takes(path)  # tried, and it lived
+    killed = subprocess.CompletedProcess([], -6)
+    monkeypatch.setattr(litert, "_probe", lambda path, kernels: killed)
+    litert._probed.cache_clear()
+    runner = Runner(path)
+    assert not runner.delegated
+    np.testing.assert_allclose(runner(images), model(images), atol=1e-4)
+    row = {**dict.fromkeys(export.COLUMNS), "variant": "float", "format": "float32", "delegated": False}
+    assert "ends the process on this file; run it without" in export.markdown_table([row])
+    litert._probed.cache_clear()
