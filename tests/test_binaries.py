@@ -79,5 +79,5 @@ def test_explain_trains_nothing(tmp_path):
     result = subprocess.run([sys.executable, "-m", "apps.image_classification.train", "--explain", "--model=wrn_16_1",
                              f"--workdir={tmp_path / 'run'}"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "parameters | 17" in result.stdout.replace("|  ", "| ") and "--distribution | single" in result.stdout
+    assert "parameters | 17" in result.stdout.replace("|  ", "| ") and "--distribution=single | yes" in result.stdout
     assert not (tmp_path / "run").exists()

@@ -13,11 +13,12 @@ import types
 import typing
 
 from layers.checking import unknown_name
-from strategies import distribution
-from strategies.distribution.pipeline import PLACEMENTS
 
 CONFIG_FILE = "config.json"
 FORMAT_VERSION = 1
+# Written out, since whoever runs a .tflite reads this module without TensorFlow.
+DISTRIBUTIONS = ("single", "sync", "model_parallel", "pipeline")
+PLACEMENTS = ("stages", "branches")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 
 
@@ -73,7 +74,7 @@ class TrainingConfig:
     batch_size: int = field(128, "Examples a step, over all devices.", minimum=1, search=Options((32, 64, 128, 256)))
     learning_rate: float = field(1e-3, "Peak learning rate.", above=0, search=Range(1e-4, 1e-1, log=True))
     seed: int = field(0, "Seed of initial weights, order of the data, augmentation and dropout.", minimum=0)
-    distribution: str = field("single", "How training is spread over devices.", choices=distribution.DISTRIBUTIONS,
+    distribution: str = field("single", "How training is spread over devices.", choices=DISTRIBUTIONS,
                               volatile=True)
     num_devices: int = field(0, "Devices to spread over. 0: all accelerators; on a machine without, give a number of "
                                 "logical devices.", minimum=0, volatile=True)

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from apps.common import config as config_lib
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
+from strategies.distribution import DISTRIBUTIONS, pipeline
 
 # In float32 a ReLU on the border between dead and alive lets runs part that rounding alone tells apart.
 FLAGS = {"data": "digits", "model": "wrn_10_2", "width": 0.25, "normalization": "group", "dropout": 0.2, "epochs": 2,
-         "batch_size": 64, "precision": "float64", "export": "none", "verbose": 0}
+         "batch_size": 64, "precision": "float64", "deterministic": False, "export": "none", "verbose": 0}
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -68,3 +70,8 @@ def test_what_cannot_be_is_said_before_training(tmp_path, flags, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         train(tmp_path / "run", **flags)
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_flags_name_what_there_is():
+    assert config_lib.DISTRIBUTIONS == tuple(DISTRIBUTIONS)
+    assert config_lib.PLACEMENTS == pipeline.PLACEMENTS

@@ -197,7 +197,7 @@ BAD_FLAGS = {
     "batch": ({"batch_size": 5000}, "--batch_size must be between 1 and"),
     "precision": ({"precision": "half"}, "Unknown value of --precision"),
     "export": ({"export": "float32,onnx"}, "Unknown export format 'onnx'"),
-    "distribution": ({"distribution": "many"}, "Unknown distribution 'many'"),
+    "distribution": ({"distribution": "many"}, "Unknown value of --distribution: 'many'"),
     "augmentation": ({"augmentation": "flop"}, "'flop'.*Did you mean 'flip'"),
     "directory": ({"data": "fashion_mnist", "data_dir": "/nonexistent/folder"}, "--data_dir"),
     "flag": ({"epoch": 3}, "Unknown command line flag 'epoch'. Did you mean"),
