@@ -108,7 +108,7 @@ class ModelParallel:
                 value = options["initial_value"]
                 value = tf.convert_to_tensor(value() if callable(value) else value, options.get("dtype"))
                 return MeshVariable(_put(value, layout or self._whole(value)), trainable=options.get("trainable"),
-                                       name=options["name"])
+                                    name=options["name"])
 
         with tf.variable_creator_scope(create):
             yield
@@ -186,8 +186,8 @@ class ModelParallel:
 
     @contextlib.contextmanager
     def _whole_masks(self):
-        """Within it all devices draw the whole mask of a dropout and take their part of it: DTensor would let each draw
-        its own, from another stream."""
+        """Within it each device draws the whole mask of a dropout and takes its part: cut by DTensor, the draw gives
+        other bits than on one device."""
         draw = regularization.keep_mask
 
         def keep_mask(*args, **kwargs):
