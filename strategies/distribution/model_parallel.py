@@ -384,9 +384,7 @@ def _only_mesh(mesh):
 def _put(value, layout):
     if not dtensor.is_dtensor(value):
         value = dtensor.copy_to_mesh(value, dtensor.Layout.replicated(layout.mesh, value.shape.rank))
-    # To the layout that it has already an eager relayout fails.
-    same = tf.executing_eagerly() and dtensor.fetch_layout(value) == layout
-    return value if same else dtensor.relayout(value, layout)
+    return dtensor.relayout(value, layout)
 
 
 def _in_layout(value, variable):

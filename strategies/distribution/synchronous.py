@@ -17,7 +17,7 @@ class Synchronous:
         synchronize_batch_norm: batch normalisation takes its statistics over the batch of all replicas.
     """
 
-    compiles = True  # with XLA, each replica's part
+    compiles = False  # XLA looks for all replicas' variables on the first of several logical devices
     refuses = {}
 
     def __init__(self, *, num_devices=0, micro_batches=1, synchronize_batch_norm=False):

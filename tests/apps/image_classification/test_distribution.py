@@ -58,6 +58,7 @@ def test_a_run_goes_on_under_another_strategy(alone, tmp_path, first, second):
     ({"distribution": "model_parallel", "mesh": "batch:2", "compression": "quantize"},
      "--compression=quantize does not work under --distribution=model_parallel"),
     ({"distribution": "pipeline", "num_devices": 2, "jit_compile": True}, "--jit_compile compiles for one device"),
+    ({"distribution": "sync", "num_devices": 2, "jit_compile": True}, "--jit_compile compiles for one device"),
     ({"distribution": "sync", "mesh": "batch:2"}, "--mesh does not apply to --distribution=sync"),
     ({"num_devices": 2}, "--num_devices does not apply to --distribution=single"),
     ({"distribution": "sync", "num_devices": 3}, "--batch_size=64 cannot be shared out over 3 replicas"),
