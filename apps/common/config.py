@@ -17,7 +17,8 @@ from layers.checking import unknown_name
 CONFIG_FILE = "config.json"
 FORMAT_VERSION = 1
 # Written out, since whoever runs a .tflite reads this module without TensorFlow.
-DISTRIBUTIONS = ("single", "sync", "model_parallel", "pipeline")
+DISTRIBUTIONS = ("single", "sync", "multi_worker", "async", "model_parallel", "pipeline")
+CLUSTERS = ("multi_worker", "async")  # those of several processes
 PLACEMENTS = ("stages", "branches")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 
@@ -85,6 +86,10 @@ class TrainingConfig:
     layout: str = field("", "Rules for model_parallel that come before its own: pattern=axes, separated by semicolons, "
                             "or a file of them.", volatile=True)
     synchronize_batch_norm: bool = field(False, "Batch normalisation over the batch of all replicas, not of each.")
+    max_staleness: int = field(-1, "Updates that may come between reading the weights and applying a gradient; older "
+                                   "gradients are dropped (async). -1: any number.", minimum=-1)
+    cluster_timeout: float = field(60.0, "Seconds to wait for a process of the cluster that does not come or does not "
+                                         "answer.", above=0, volatile=True)
     precision: str = field("float32", "Numbers to compute with; mixed_* keep float32 variables.", choices=PRECISIONS)
     jit_compile: bool = field(False, "Compile the training step with XLA.")
     deterministic: bool = field(True, "Only deterministic kernels, so that a resumed run ends with the same bits. With "
@@ -107,6 +112,9 @@ class TrainingConfig:
         """Checks that concern several fields; raises ValueError. Subclasses extend it."""
         if self.time_budget and not math.isfinite(self.time_budget):
             raise ValueError(f"--time_budget must be a finite number of minutes; received {self.time_budget}.")
+        if self.time_budget and self.distribution == "async":
+            raise ValueError("--time_budget is turned into a number of steps by timing them one after another, which "
+                             "--distribution=async does not make. Give --epochs.")
 
     def replace(self, **changes):
         """A copy with some fields changed, validated again."""

@@ -7,16 +7,19 @@ import json
 import math
 import os
 import pathlib
+import signal
 import sys
+import threading
 import time
 
 import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import config as config_lib
-from strategies import checkpoint
+from strategies import checkpoint, cluster
 
 TIMED_STEPS = 50
+POLL_SECONDS = 1.0
 _FINISHED = "finished.json"
 _UNTIMED_STEPS = 3  # tracing and the first, slower steps
 
@@ -67,8 +70,8 @@ def total_steps(run, make_model, strategy, train, validation):
                              f"{step_seconds:.3f} s, validation {epoch_seconds:.1f} s, starting {startup_seconds:.1f} "
                              "s. Give more time or a smaller --model.")
         run.resolved["timed_step_seconds"] = round(step_seconds, 6)
-    run.resolved["total_steps"] = steps
-    return steps
+    run.resolved["total_steps"] = strategy.peers.agree(steps)
+    return run.resolved["total_steps"]
 
 
 def measure_speed(make_model, strategy, train, validation):
@@ -150,21 +153,25 @@ def total_cost(costs, train):
             "images_per_second": steps * train.batch_size / max(seconds, 1e-9), "num_train": train.num_examples}
 
 
-def callbacks(run, progress, train, *, monitor="val_accuracy", mode="max", extra=(), judge_from=0):
+def callbacks(run, progress, train, strategy, *, monitor="val_accuracy", mode="max", extra=(), judge_from=0):
     """The callbacks of every fit, in the order in which they must run.
 
     Args:
         run, progress: the run and where it stands.
         train: training stream.
+        strategy: distribution strategy.
         monitor: validation metric that decides which epoch is best.
         mode: "max" or "min".
         extra: the application's own callbacks, run before the checkpoint is written.
         judge_from: number of steps before which no epoch can be the best (a model that is still losing weights).
     """
-    tensorboard = keras.callbacks.TensorBoard(run.folder("logs"), update_freq="epoch", write_graph=True)
-    return [RestoreMetrics(progress, train.steps_per_epoch), StopOnNaN(run), tensorboard,
-            History(run.path / "history.csv"), *extra,
-            Keeper(run, progress, train.steps_per_epoch, monitor, mode, judge_from)]
+    common = [keras.callbacks.TensorBoard(run.folder("logs"), update_freq="epoch", write_graph=True),
+              History(run.path / "history.csv"), *extra]
+    options = (run, progress, train.steps_per_epoch, monitor, mode, judge_from)
+    if not strategy.sees_steps:
+        return [StopOnNaN(run), *common, PollingKeeper(*options, [c for c in extra if hasattr(c, "poll")])]
+    return [RestoreMetrics(progress, train.steps_per_epoch), StopAtNaN(run), *common,
+            StepKeeper(*options, strategy.peers)]
 
 
 class RestoreMetrics(keras.callbacks.Callback):
@@ -184,19 +191,29 @@ class RestoreMetrics(keras.callbacks.Callback):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends training at the first step whose loss is not finite; what was saved before stays."""
+    """Ends training after the first epoch whose loss is not finite; what was saved before stays."""
 
     def __init__(self, run):
         super().__init__()
         self._run = run
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs, f"the end of epoch {epoch + 1}")
+
+    def _check(self, logs, where):
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
             steps = self._run.checkpoints.steps()
             last = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint had been written"
-            raise TrainingDiverged(f"The loss is {loss} at batch {batch} of the epoch; {last}. Lower --learning_rate, "
-                                   "lengthen --warmup_fraction or set --gradient_clip.")
+            raise TrainingDiverged(f"The loss is {loss} at {where}; {last}. Lower --learning_rate, lengthen "
+                                   "--warmup_fraction or set --gradient_clip.")
+
+
+class StopAtNaN(StopOnNaN):
+    """Ends training at the first step of that kind."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs, f"batch {batch} of the epoch")
 
 
 class History(keras.callbacks.Callback):
@@ -232,8 +249,18 @@ def read_history(path):
                 for row in csv.DictReader(file)]
 
 
+class Terminated(RuntimeError):
+    """SIGTERM: the run was saved and ends, to be resumed."""
+
+    exit_code = 128 + signal.SIGTERM
+
+    def __init__(self, step):
+        super().__init__(f"asked to end (SIGTERM); saved at step {step}. Run the same command again to resume.")
+
+
 class Keeper(keras.callbacks.Callback):
-    """Best weights, early stopping and checkpoints. It must come last, since it saves the others' work."""
+    """Best weights, early stopping and a checkpoint after each epoch. It must come last, since it saves the others'
+    work. In `fit`, SIGTERM asks it to save and end."""
 
     def __init__(self, run, progress, steps_per_epoch, monitor, mode, judge_from=0):
         super().__init__()
@@ -246,15 +273,18 @@ class Keeper(keras.callbacks.Callback):
         self._sign = {"max": 1.0, "min": -1.0}[mode]
         self._began = time.monotonic() - progress.seconds
         self._last_save = time.monotonic()
+        self._asked_to_end, self._handler = False, None
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.progress.step += 1
-        interval = self._run.config.checkpoint_seconds
-        # The last step of an epoch is saved after its validation, which decides on the best epoch; the one before it is
-        # not saved, since the metrics of a single remaining step could not be completed (see RestoreMetrics).
-        left = min(-self.progress.step % self._steps_per_epoch, self._total_steps - self.progress.step)
-        if interval and left > 1 and time.monotonic() - self._last_save >= interval:
-            self._save()
+    def on_train_begin(self, logs=None):
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGTERM, self._note)
+
+    def on_train_end(self, logs=None):
+        if self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
+
+    def _note(self, number, frame):
+        self._asked_to_end = True
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self._monitor)
@@ -279,12 +309,83 @@ class Keeper(keras.callbacks.Callback):
             progress.stopped_early = self.model.stop_training = True
             print(f"\nStopping early: {self._monitor} has not improved for {patience} epochs.")
 
+    def _is_due(self):
+        interval = self._run.config.checkpoint_seconds
+        return bool(interval) and time.monotonic() - self._last_save >= interval
+
     def _save(self):
         self.progress.seconds = time.monotonic() - self._began
         state = dataclasses.asdict(self.progress)
         state.pop("metrics")
         self._run.checkpoints.save(self.model, self.progress.step, state)
         self._last_save = time.monotonic()
+
+
+class StepKeeper(Keeper):
+    """Counts the steps, and saves within epochs too: at a step on which all peers agree."""
+
+    def __init__(self, run, progress, steps_per_epoch, monitor, mode, judge_from, peers):
+        super().__init__(run, progress, steps_per_epoch, monitor, mode, judge_from)
+        self._peers = peers
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.step += 1
+        # The last step of an epoch is saved after its validation, which decides on the best epoch; the one before it is
+        # not saved, since the metrics of a single remaining step could not be completed (see RestoreMetrics).
+        left = min(-self.progress.step % self._steps_per_epoch, self._total_steps - self.progress.step)
+        if left <= 1 or self.progress.step % self._peers.interval:
+            return
+        is_due, end = self._peers.any([self._is_due() and self._peers.is_chief, self._asked_to_end])
+        if is_due or end:
+            self._save()
+        if end:
+            raise Terminated(self.progress.step)
+
+
+class PollingKeeper(Keeper):
+    """Asks now and then how many steps were made, where no callback is told: under asynchronous training.
+
+    What it saves within an epoch is what the weights are while workers update them. It also calls `poll(step)` of other
+    callbacks that wait for a step.
+    """
+
+    def __init__(self, run, progress, steps_per_epoch, monitor, mode, judge_from, polled):
+        super().__init__(run, progress, steps_per_epoch, monitor, mode, judge_from)
+        self._polled, self._busy, self._ended, self._thread = polled, threading.Lock(), threading.Event(), None
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._run_poll, daemon=True)
+        self._thread.start()
+
+    def on_train_end(self, logs=None):
+        self._ended.set()
+        self._thread.join()
+        super().on_train_end(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self._busy:
+            self._look()
+            super().on_epoch_end(epoch, logs)
+
+    def _look(self):
+        self.progress.step = int(self.model.optimizer.iterations.numpy())
+        for callback in self._polled:
+            callback.poll(self.progress.step)
+
+    def _run_poll(self):
+        while not self._ended.wait(POLL_SECONDS):
+            with self._busy:
+                try:
+                    self._look()
+                    if self._is_due() or self._asked_to_end:
+                        self._save()
+                except tf.errors.OpError:  # a server is gone, as `fit` will say
+                    return
+            if self._asked_to_end:
+                end = Terminated(self.progress.step)
+                cluster.give_up(str(end), end.exit_code)
 
 
 def verbosity(config):

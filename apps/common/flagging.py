@@ -5,6 +5,7 @@ defines none.
 """
 
 import dataclasses
+import os
 import sys
 
 from absl import app, flags, logging
@@ -42,7 +43,7 @@ def run_app(cls, main):
 
 
 def run(entry):
-    """Runs `entry(argv)` under absl, with bad input reported as one line and exit code 2."""
+    """Runs `entry(argv)` under absl: bad input is one line and exit code 2, an error with an `exit_code` that code."""
 
     def guarded(argv):
         if not flags.FLAGS["verbosity"].present:
@@ -52,6 +53,13 @@ def run(entry):
         except ValueError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
+        except Exception as error:
+            code = getattr(error, "exit_code", None)
+            if code is None:
+                raise
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(code)  # TensorFlow's own way out waits for processes that are gone
         except KeyboardInterrupt:
             print("interrupted: run the same command again to resume", file=sys.stderr)
             sys.exit(130)

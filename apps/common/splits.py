@@ -27,14 +27,16 @@ class Stream:
     Attributes:
         num_examples: number of examples.
         batch_size: examples a step, over all workers.
-        make: `make(input_context, start_step) -> tf.data.Dataset` of `(inputs, targets)` batches.
+        make: `make(input_context, start_step, turn) -> tf.data.Dataset` of `(inputs, targets)` batches. Workers of one
+            step each take their rows of its batch, as `input_context` says. Workers that take turns with the steps each
+            take every n-th step, beginning with the i-th from `start_step`: turn = (i, n).
         with_teacher: of a training stream, `with_teacher(logits) -> Stream`: targets become {"targets": ..., "teacher":
             the example's row of logits [N, ...]}.
     """
 
     num_examples: int
     batch_size: int
-    make: Callable[[tf.distribute.InputContext | None, int], tf.data.Dataset]
+    make: Callable[[tf.distribute.InputContext | None, int, tuple], tf.data.Dataset]
     is_training: bool = False
     with_teacher: Callable[[np.ndarray], "Stream"] | None = None
 
@@ -45,8 +47,8 @@ class Stream:
             return self.num_examples // self.batch_size
         return -(-self.num_examples // self.batch_size)
 
-    def __call__(self, input_context=None, start_step=0):
-        return self.make(input_context, start_step)
+    def __call__(self, input_context=None, start_step=0, turn=(0, 1)):
+        return self.make(input_context, start_step, turn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
                          f"received {batch_size}. Use a smaller --batch_size or more data.")
     steps_per_epoch = num_examples // batch_size
 
-    def make(input_context, start_step):
+    def make(input_context, start_step, turn):
         first_row, num_rows = rows_of_worker(input_context, batch_size)
         start_epoch, start_in_epoch = divmod(start_step, steps_per_epoch)
 
@@ -100,7 +102,11 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
             return fetch(index, noise[first_row:first_row + num_rows])
 
         epochs = tf.data.Dataset.range(start_epoch, 2**62)
-        dataset = epochs.flat_map(batches_of).map(fetch_rows, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+        batches = epochs.flat_map(batches_of)
+        index, number = turn
+        if number > 1:
+            batches = batches.shard(number, index)
+        dataset = batches.map(fetch_rows, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
         return _with_options(dataset.prefetch(_PREFETCHED))
 
     def with_teacher(logits):
@@ -122,9 +128,10 @@ def evaluation_stream(num_examples, batch_size, fetch):
     With several workers, worker i takes its rows of each global batch.
     """
 
-    def make(input_context, start_step):
+    def make(input_context, start_step, turn):
+        index, number = turn
         first_row, num_rows = rows_of_worker(input_context, batch_size)
-        starts = tf.data.Dataset.range(start_step * batch_size + first_row, num_examples, batch_size)
+        starts = tf.data.Dataset.range((start_step + index) * batch_size + first_row, num_examples, number * batch_size)
         dataset = starts.map(lambda start: fetch(tf.range(start, tf.minimum(start + num_rows, num_examples))),
                              num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
         return _with_options(dataset.prefetch(_PREFETCHED))

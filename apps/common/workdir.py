@@ -1,17 +1,22 @@
 """The folder of a run: who owns it, what it holds, and how a second run with the same folder resumes."""
 
+import atexit
 import dataclasses
 import fcntl
 import os
 import pathlib
+import tempfile
 
 import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import config as config_lib
-from strategies import checkpoint, distribution
+from strategies import checkpoint, cluster, distribution
+from strategies.distribution import asynchronous
 
-DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm", "placement", "mesh", "layout")
+DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm", "placement", "mesh", "layout",
+                      "max_staleness", "cluster_timeout")
+_OF_THE_CHIEF = ("config.json", "checkpoints/*", "phases/*/checkpoints/*")  # what a run goes on from
 
 
 class Run:
@@ -139,6 +144,38 @@ def make_distribution(config):
         raise ValueError(f"--jit_compile compiles for one device, and --distribution={config.distribution} spreads a "
                          "model over several. Leave one of them out.")
     return distribution.create(config.distribution, **given)
+
+
+def open_run(config, strategy):
+    """The run of a configuration. Processes other than the chief get a copy of it in a folder of their own, which is
+    removed when they end: so all go the same way, and one writes.
+
+    Raises:
+        ValueError: from `Run`, or the processes have different flags.
+    """
+    if strategy.peers.is_chief:
+        run = Run(config)
+    else:
+        folder = tempfile.TemporaryDirectory(prefix="usagi_worker_")
+        atexit.register(folder.cleanup)
+        run = Run(config.replace(workdir=folder.name))
+    values = strategy.peers.agree(config_lib.to_dict(config))
+    changed = config_lib.differences(config_lib.from_dict(type(config), values), config)
+    if changed:
+        raise ValueError(f"The processes of the cluster have different flags: --{changed[0]} is "
+                         f"{getattr(config, changed[0])!r} here, {values[changed[0]]!r} in the chief. Start all with "
+                         "the same command.")
+    strategy.peers.share_folder(run.path, _OF_THE_CHIEF)
+    return run if strategy.peers.is_chief else Run(run.config)
+
+
+def serves(config):
+    """Works for the coordinator of --distribution=async, where this process is a worker or parameter server: returns
+    True when that has ended. False, at once, where this process is to train."""
+    if config.distribution != "async" or cluster.read(asynchronous.JOBS).job == "chief":
+        return False
+    asynchronous.serve(config.cluster_timeout)
+    return True
 
 
 def prepare_runtime(config):

@@ -31,7 +31,7 @@ def train(config, callbacks=()):
         callbacks: further Keras callbacks, such as a tuner's.
 
     Returns:
-        the flat dictionary written to `<workdir>/metrics.json`.
+        the flat dictionary written to `<workdir>/metrics.json`; an empty one in processes that leave that to the chief.
 
     Raises:
         ValueError: bad input; raised before anything is trained or written.
@@ -39,7 +39,7 @@ def train(config, callbacks=()):
     """
     export.check_formats(export_formats(config))
     strategy = workdir.make_distribution(config)
-    run = workdir.Run(config)
+    run = workdir.open_run(config, strategy)
     workdir.prepare_runtime(config)
     splits = data.load(config)
     planned = check_compression(config, splits)
@@ -57,6 +57,8 @@ def train(config, callbacks=()):
         model, cost = fitting.finished(part)
         costs.append(cost)
     run.begin()
+    if not strategy.peers.is_chief:
+        return {}
     workdir.set_precision("float32")
     metrics = evaluate(model, splits) | fitting.total_cost(costs, splits.train)
     export_and_report(run, model, splits, metrics)
@@ -104,10 +106,12 @@ def train_phase(part, phase, start, strategy, splits, callbacks=()):
     if phase.method in ("train", "distill"):  # the others see the same images
         log_augmented_images(part, splits)
     pruning = method if phase.method == "prune" else None
-    extra = [*callbacks, *(pruning.callbacks(model, progress, total_steps) if pruning else ())]
+    extra = [*callbacks]
+    if pruning:
+        extra += pruning.callbacks(model, progress, total_steps, strategy.sees_steps)
     strategy.fit(model, train_split, start_step=progress.step,
                  total_steps=progress.step if progress.stopped_early else total_steps, validation=splits.validation,
-                 callbacks=fitting.callbacks(part, progress, train_split, extra=extra,
+                 callbacks=fitting.callbacks(part, progress, train_split, strategy, extra=extra,
                                              judge_from=pruning.settled_step(total_steps) if pruning else 0),
                  verbose=fitting.verbosity(config))
     if config.keep == "best" and progress.best_epoch >= 0:
@@ -304,6 +308,8 @@ def main(config):
                                      lambda phase: make_method(phase, splits, ()))
         explaining.print_plan(config, models.build(config, splits.spec), splits, distribution.DISTRIBUTIONS, fits,
                               compressing.phases(config))
+        return
+    if workdir.serves(config):
         return
     began = time.time()
     train(config)

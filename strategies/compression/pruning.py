@@ -75,15 +75,16 @@ class Pruning:
         hooks.hook_weights(model, self._slots(model), Masks)
         return model
 
-    def callbacks(self, model, progress, total_steps):
+    def callbacks(self, model, progress, total_steps, sees_steps=True):
         """The Keras callbacks that update the masks.
 
         Args:
             model: what `prepare` returned.
             progress: object whose `step` is the number of steps done; the step that begins is that one.
             total_steps: length of the training.
+            sees_steps: whether callbacks are told of every step; otherwise someone has to call their `poll`.
         """
-        return [Pruner(self, model, progress, total_steps)]
+        return [(StepPruner if sees_steps else Pruner)(self, model, progress, total_steps)]
 
     def settled_step(self, total_steps):
         """The first step after which no more weights are removed."""
@@ -145,14 +146,28 @@ class Pruner(keras.callbacks.Callback):
         super().__init__()
         self._pruning, self._pruned, self._progress = pruning, model, progress
         self._due = due_steps(pruning, total_steps)
+        self._seen = progress.step - 1
 
-    def on_train_batch_begin(self, batch, logs=None):
-        if self._progress.step in self._due:
-            self._pruning.update_masks(self._pruned, self._due[self._progress.step])
+    def poll(self, step):
+        """Updates the masks if an update was due since the last call, up to this step."""
+        due = [each for each in self._due if self._seen < each <= step]
+        self._seen = step
+        if due:
+            self._pruning.update_masks(self._pruned, self._due[max(due)])
+
+    def on_train_begin(self, logs=None):
+        self.poll(self._progress.step)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
             logs["sparsity"] = sparsity_of(self._pruned)
+
+
+class StepPruner(Pruner):
+    """Updates them at the very step."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.poll(self._progress.step)
 
 
 def due_steps(pruning, total_steps):

@@ -22,6 +22,7 @@ from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.held import held_updates
 from strategies.distribution.micro_batches import Collector, as_part, counters_of, rows_of_part
+from strategies.distribution.peers import Alone
 from strategies.distribution.sharing import batch_norms, check_batch, raise_obstacle
 
 AXES = ("batch", "model")
@@ -64,6 +65,8 @@ class ModelParallel:
     compiles = False  # DTensor compiles for itself
     refuses = {"quantize": "DTensor has no rules for fake quantisation",
                "low_bit": "DTensor has no rules for the loop over levels"}
+    sees_steps = True
+    peers = Alone()
 
     def __init__(self, *, mesh="", layout="", num_devices=0, micro_batches=1):
         self._sizes = parse_mesh(mesh)

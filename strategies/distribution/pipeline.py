@@ -22,6 +22,7 @@ from strategies.compression.hooks import forget_traces
 from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.micro_batches import micro_batches
+from strategies.distribution.peers import Alone
 from strategies.distribution.sharing import check_batch, raise_obstacle
 
 PLACEMENTS = ("stages", "branches")
@@ -38,6 +39,8 @@ class Pipeline:
 
     compiles = False  # XLA compiles for one device
     refuses = {}
+    sees_steps = True
+    peers = Alone()
 
     def __init__(self, *, num_devices=0, micro_batches=1, placement="stages"):
         if placement not in PLACEMENTS:

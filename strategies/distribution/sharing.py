@@ -1,5 +1,7 @@
 """What a shared batch asks of a run and of its layers."""
 
+import contextlib
+
 import tf_keras as keras
 
 
@@ -21,3 +23,17 @@ def raise_obstacle(strategy, model):
 def batch_norms(model):
     """The batch normalisations of a model, at any depth."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+@contextlib.contextmanager
+def synchronized_batch_norm(model, wanted):
+    """Within it, where wanted, batch normalisation takes its statistics over the batch of all replicas."""
+    layers = batch_norms(model) if wanted else []
+    before = [(layer.synchronized, layer.fused) for layer in layers]
+    for layer in layers:
+        layer.synchronized, layer.fused = True, False  # the fused kernel knows of one device only
+    try:
+        yield
+    finally:
+        for layer, (synchronized, fused) in zip(layers, before):
+            layer.synchronized, layer.fused = synchronized, fused

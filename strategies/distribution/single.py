@@ -4,6 +4,7 @@ import contextlib
 
 from strategies.distribution import segments
 from strategies.distribution.micro_batches import micro_batches
+from strategies.distribution.peers import Alone
 from strategies.distribution.sharing import check_batch
 
 
@@ -16,6 +17,8 @@ class Single:
 
     compiles = True  # with XLA
     refuses = {}  # {method of compression: why not}
+    sees_steps = True  # callbacks are told of every step, not of epochs only
+    peers = Alone()  # the processes that run the same program
 
     def __init__(self, *, micro_batches=1):
         self._parts = micro_batches

@@ -5,7 +5,8 @@ import tensorflow as tf
 from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.micro_batches import micro_batches
-from strategies.distribution.sharing import batch_norms, check_batch
+from strategies.distribution.peers import Alone
+from strategies.distribution.sharing import check_batch, synchronized_batch_norm
 
 
 class Synchronous:
@@ -19,6 +20,8 @@ class Synchronous:
 
     compiles = False  # XLA looks for all replicas' variables on the first of several logical devices
     refuses = {}
+    sees_steps = True
+    peers = Alone()
 
     def __init__(self, *, num_devices=0, micro_batches=1, synchronize_batch_norm=False):
         names = devices.local_devices(num_devices)
@@ -45,16 +48,11 @@ class Synchronous:
 
     def fit(self, model, train, *, start_step, total_steps, validation=None, callbacks=(), verbose=1):
         """As `Single.fit`. Keras shares each global batch out: replica i takes the i-th part of its rows."""
-        if self._synchronize_batch_norm:
-            for layer in batch_norms(model):
-                layer.synchronized, layer.fused = True, False  # the fused kernel knows of one device only
-        with micro_batches(model, self._parts):
+        with synchronized_batch_norm(model, self._synchronize_batch_norm), micro_batches(model, self._parts):
             return segments.fit(model, lambda step: train(None, step), train.steps_per_epoch, start_step=start_step,
                                 total_steps=total_steps, validation=None if validation is None else validation(),
                                 callbacks=callbacks, verbose=verbose)
 
     def gather(self, model):
         """The trained weights as one ordinary model. Statistics that differ between replicas are averaged."""
-        for layer in batch_norms(model):
-            layer.synchronized = False
         return copy_model(model)

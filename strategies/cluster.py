@@ -1,0 +1,165 @@
+"""The cluster that a process belongs to, as `TF_CONFIG` describes it, and waiting for its other processes.
+
+    TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+No wait here is without a time-out: TensorFlow's own may last for ever when a process never comes.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+VARIABLE = "TF_CONFIG"
+# Kubeflow starts a process again that ends with 128 or more, and leaves 1-127 to a person; apps/cluster.py does so too.
+EXIT_RETRY = 138
+_POLL_SECONDS = 0.2
+_CONNECT_SECONDS = 1.0
+
+
+class ClusterError(RuntimeError):
+    """Another process of the cluster is missing, silent or gone: starting again may help."""
+
+    exit_code = EXIT_RETRY
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """Attributes:
+        jobs: {"worker": ("host:port", ...), ...}.
+        job, index: this process.
+    """
+
+    jobs: dict
+    job: str
+    index: int
+
+    @property
+    def address(self):
+        """host:port of this process."""
+        return self.jobs[self.job][self.index]
+
+    @property
+    def is_chief(self):
+        """Whether this is the process that writes: the chief or, where there is none, worker 0."""
+        return self.job == "chief" or ("chief" not in self.jobs and self.job == "worker" and self.index == 0)
+
+    @property
+    def others(self):
+        """Addresses of all other processes but the chief."""
+        return [address for job, addresses in self.jobs.items() if job != "chief" for address in addresses
+                if address != self.address]
+
+
+def read(expected):
+    """The cluster of this process.
+
+    Args:
+        expected: names of the jobs that there must be; "chief" may be there besides.
+
+    Raises:
+        ValueError: `TF_CONFIG` is missing or malformed, or has other jobs.
+    """
+    example = json.dumps({"cluster": {job: ["10.0.0.1:2222"] for job in expected},
+                          "task": {"type": expected[0], "index": 0}})
+    text = os.environ.get(VARIABLE)
+    if not text:
+        raise ValueError(f"{VARIABLE} is not set: expected the addresses of all processes and the task of this one, as "
+                         f"{example}. On one machine python -m apps.cluster sets it.")
+    try:
+        content = json.loads(text)
+        jobs = {job: tuple(addresses) for job, addresses in content["cluster"].items()}
+        job, index = content["task"]["type"], content["task"]["index"]
+        if not isinstance(index, int) or not all(isinstance(a, str) for addresses in jobs.values() for a in addresses):
+            raise TypeError("an index that is a number and addresses that are text were expected")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{VARIABLE} cannot be read ({type(error).__name__}: {error}); expected JSON as {example}; "
+                         f"received {text}.") from None
+    _check(jobs, job, index, expected, example)
+    return Cluster(jobs, job, index)
+
+
+def _check(jobs, job, index, expected, example):
+    if not set(expected) <= set(jobs) <= {"chief", *expected} or not all(jobs.values()):
+        raise ValueError(f"{VARIABLE} has the jobs {', '.join(jobs) or 'none'}; expected {', '.join(expected)}, each "
+                         f"with an address, as {example}.")
+    if not 0 <= index < len(jobs.get(job, ())):
+        raise ValueError(f"{VARIABLE} says that this process is {job} {index}, which is not in its cluster: "
+                         f"{ {name: len(addresses) for name, addresses in jobs.items()} }.")
+    addresses = [address for group in jobs.values() for address in group]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"{VARIABLE}: {address!r} is not an address; expected host:port, as 10.0.0.1:2222.")
+        if addresses.count(address) > 1:
+            raise ValueError(f"{VARIABLE}: two processes have the address {address}. Give each one of its own.")
+
+
+def check_port(address):
+    """Raises ValueError when the port of this process is in use."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port_of(address)))
+            probe.listen()
+        except OSError as error:
+            raise ValueError(f"{VARIABLE}: port {port_of(address)} of this process cannot be opened ({error.strerror})."
+                             " End the process that has it, or choose another port in the configuration of all "
+                             "processes.") from None
+
+
+def port_of(address):
+    """The port of host:port."""
+    return int(address.rpartition(":")[2])
+
+
+def answers(address):
+    """Whether something listens at host:port."""
+    try:
+        socket.create_connection((address.rpartition(":")[0], port_of(address)), _CONNECT_SECONDS).close()
+        return True
+    except OSError:
+        return False
+
+
+def wait_for(addresses, seconds):
+    """Returns once all addresses answer.
+
+    Raises:
+        ClusterError: some do not within that time; the message names them.
+    """
+    missing, until = list(addresses), time.monotonic() + seconds
+    while True:
+        missing = [address for address in missing if not answers(address)]
+        if not missing:
+            return
+        if time.monotonic() > until:
+            raise ClusterError(f"no answer from {', '.join(missing)} within --cluster_timeout={seconds:g} s. Start "
+                               "these processes, or correct their addresses in TF_CONFIG.")
+        time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def deadline(seconds, message):
+    """Ends the process, with the message and the code for another try, when its body takes longer than that.
+
+    For calls into TensorFlow that wait without end and cannot be interrupted.
+    """
+    timer = threading.Timer(seconds, give_up, [message])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def give_up(message, code=EXIT_RETRY):
+    """Ends this process at once, whatever TensorFlow's threads wait for."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)

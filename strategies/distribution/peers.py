@@ -1,0 +1,85 @@
+"""What the processes of a synchronous group must agree on: when to save, when to stop, what was there before.
+
+Each process runs the same program. One of them, the chief, writes the run; the others work in a copy of their own, so
+that every line of the program, and every collective operation in it, is reached by all.
+"""
+
+import io
+import json
+import pathlib
+import tarfile
+
+import numpy as np
+import tensorflow as tf
+
+
+class Alone:
+    """The peers of a process that trains by itself."""
+
+    is_chief = True
+    interval = 1  # steps between two questions
+
+    def any(self, flags):
+        """Which of the flags are set in any process: a list of bools."""
+        return list(flags)
+
+    def agree(self, value):
+        """What the chief says: any value that JSON can write."""
+        return value
+
+    def share_folder(self, path, patterns):
+        """Gives all processes the chief's files of these patterns; here: nothing to do."""
+
+
+class Peers:
+    """The processes of a `tf.distribute.MultiWorkerMirroredStrategy`.
+
+    Args:
+        strategy: the strategy.
+        is_chief: whether this process writes the run.
+    """
+
+    interval = 5
+
+    def __init__(self, strategy, is_chief):
+        self.is_chief = is_chief
+        self._strategy = strategy
+        signature = [tf.TensorSpec([None], tf.int32)]
+        self._sum = tf.function(lambda values: self._all_reduce(values, of_chief=False), input_signature=signature)
+        self._of_chief = tf.function(lambda values: self._all_reduce(values, of_chief=True), input_signature=signature)
+
+    def any(self, flags):
+        """As of `Alone`; all processes call it at the same step."""
+        return [bool(value) for value in self._sum(tf.constant(flags, tf.int32)).numpy()]
+
+    def agree(self, value):
+        """As of `Alone`; all processes call it, and what the others say is not heard."""
+        return json.loads(self._share(json.dumps(value).encode()))
+
+    def share_folder(self, path, patterns):
+        """As of `Alone`: the files are written to `path` in the other processes, where it is another folder."""
+        path, archive = pathlib.Path(path), io.BytesIO()
+        if self.is_chief:
+            with tarfile.open(fileobj=archive, mode="w") as file:
+                for found in sorted({found for pattern in patterns for found in path.glob(pattern)}):
+                    file.add(found, found.relative_to(path))
+        content = self._share(archive.getvalue())
+        if not self.is_chief:
+            with tarfile.open(fileobj=io.BytesIO(content)) as file:
+                file.extractall(path, filter="data")
+
+    def _share(self, content):
+        """The chief's bytes."""
+        size = int(self._of_chief(tf.constant([len(content)], tf.int32)).numpy()[0])
+        padded = content.ljust(-(-size // 4) * 4, b"\0") if self.is_chief else bytes(-(-size // 4) * 4)
+        return self._of_chief(tf.constant(np.frombuffer(padded, np.int32))).numpy().tobytes()[:size]
+
+    def _all_reduce(self, values, of_chief):
+        def in_replica(values):
+            replica = tf.distribute.get_replica_context()
+            # The chief's first replica is replica 0.
+            heard = tf.logical_or(not of_chief, tf.equal(replica.replica_id_in_sync_group, 0))
+            values = tf.where(heard, values, tf.zeros_like(values))  # on the replica's device, also when it is heard
+            return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        return self._strategy.experimental_local_results(self._strategy.run(in_replica, [values]))[0]
