@@ -15,6 +15,8 @@ import zipfile
 import numpy as np
 import tf_keras as keras
 
+from strategies.parts import whole
+
 FORMAT_VERSION = 1
 _STATE = "state.json"
 
@@ -39,12 +41,12 @@ def variable_names(variables, prefix=""):
 
 def named_variables(model, *, with_optimizer=True):
     """The variables of a checkpoint as {"group/name": variable}: weights, optimizer and metrics of a compiled model."""
-    groups = {"weights": variable_dict(model.weights)}
+    groups = {"weights": variable_dict(whole(model.weights))}
     if with_optimizer and getattr(model, "optimizer", None) is not None:
         optimizer = model.optimizer
         optimizer.build(model.trainable_variables)
         name = getattr(optimizer, "inner_optimizer", optimizer).name
-        groups["optimizer"] = variable_dict(optimizer.variables, prefix=f"{name}/")
+        groups["optimizer"] = variable_dict(whole(optimizer.variables), prefix=f"{name}/")
         if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) and optimizer.dynamic:
             # Keras leaves the state of the loss scale out of `variables`.
             scale = optimizer._loss_scale

@@ -44,9 +44,14 @@ class Cluster:
         return self.jobs[self.job][self.index]
 
     @property
+    def chief(self):
+        """host:port of the process that writes: the chief or, where there is none, worker 0."""
+        return self.jobs.get("chief", self.jobs["worker"])[0]
+
+    @property
     def is_chief(self):
-        """Whether this is the process that writes: the chief or, where there is none, worker 0."""
-        return self.job == "chief" or ("chief" not in self.jobs and self.job == "worker" and self.index == 0)
+        """Whether this is that process."""
+        return self.address == self.chief
 
     @property
     def others(self):

@@ -4,6 +4,8 @@ import numpy as np
 import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
+from strategies.parts import whole
+
 KEPT_FLOAT32 = "_float32"  # layers whose name ends so compute in float32 in every precision
 
 
@@ -27,8 +29,8 @@ def copy_model(model, precision=None):
 
 def copy_weights(source, target):
     """Gives a model the weights of another of the same architecture, in the target's precision."""
-    target.set_weights([np.asarray(value).astype(variable.dtype.as_numpy_dtype)
-                        for value, variable in zip(source.get_weights(), target.weights, strict=True)])
+    target.set_weights([np.asarray(value.numpy()).astype(variable.dtype.as_numpy_dtype)
+                        for value, variable in zip(whole(source.weights), target.weights, strict=True)])
 
 
 def custom_layers(model):

@@ -25,6 +25,7 @@ _SHORT_LIFE = 30.0  # seconds; who dies younger is started again later and later
 _LONGEST_PAUSE = 30.0
 _HOPELESS = 3  # early deaths in a row by an error of the program's own
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 _NOISE = (b"I0000 ", b"W0000 ", b"WARNING: All log messages before absl::InitializeLog()")  # of TensorFlow's start
 
 
@@ -107,6 +108,7 @@ class Supervisor:
         member.process = subprocess.Popen(self._command, env=environment, stdout=output, start_new_session=True,
                                           stderr=None if output is None else subprocess.STDOUT, preexec_fn=_die_with_me)
         member.began, member.resume_at, member.line = time.monotonic(), None, b""
+        self._report(f"cluster: {member.name} is process {member.process.pid}")
         if output is not None:
             os.set_blocking(member.process.stdout.fileno(), False)
             self._selector.register(member.process.stdout, selectors.EVENT_READ, member)
@@ -177,7 +179,9 @@ class Supervisor:
             for member in self._members:
                 _send(member, number)
             self._wait(self._members, seconds)
-        self._relay(0)
+        until = time.monotonic() + 1
+        while self._selector.get_map() and time.monotonic() < until:
+            self._relay(0.05)  # what they wrote last
         for member in self._members:
             if member.process is not None and member.process.stdout is not None:
                 self._forget(member)
@@ -239,4 +243,4 @@ def _death(code):
 def _die_with_me():
     """Lets the kernel kill a member, also one that is stopped, when the supervisor is killed."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

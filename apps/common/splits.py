@@ -125,16 +125,22 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
 def evaluation_stream(num_examples, batch_size, fetch):
     """All examples once, in order. `fetch(index) -> (inputs, targets)`; the last batch may be smaller.
 
-    With several workers, worker i takes its rows of each global batch.
+    Several workers share each batch out, also the last one, of which some may have no row: all make the same steps.
     """
 
     def make(input_context, start_step, turn):
         index, number = turn
-        first_row, num_rows = rows_of_worker(input_context, batch_size)
-        starts = tf.data.Dataset.range((start_step + index) * batch_size + first_row, num_examples, number * batch_size)
-        dataset = starts.map(lambda start: fetch(tf.range(start, tf.minimum(start + num_rows, num_examples))),
-                             num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-        return _with_options(dataset.prefetch(_PREFETCHED))
+        pipeline, pipelines = 0, 1
+        if input_context is not None:
+            pipeline, pipelines = input_context.input_pipeline_id, input_context.num_input_pipelines
+
+        def batch(start):
+            rows = tf.minimum(num_examples - start, batch_size)
+            return fetch(tf.range(start + rows * pipeline // pipelines, start + rows * (pipeline + 1) // pipelines))
+
+        starts = tf.data.Dataset.range((start_step + index) * batch_size, num_examples, number * batch_size)
+        return _with_options(starts.map(batch, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+                             .prefetch(_PREFETCHED))
 
     return Stream(num_examples, batch_size, make)
 

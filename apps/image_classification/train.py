@@ -58,6 +58,7 @@ def train(config, callbacks=()):
         costs.append(cost)
     run.begin()
     if not strategy.peers.is_chief:
+        strategy.peers.wait_for_chief()
         return {}
     workdir.set_precision("float32")
     metrics = evaluate(model, splits) | fitting.total_cost(costs, splits.train)

@@ -120,12 +120,12 @@ class Watch:
     def __init__(self, model, seconds):
         self._model, self._seconds = model, seconds
         self._ended, self._limit = threading.Event(), _SLOW_STAGES * seconds
-        self._moved = time.monotonic()
+        self._moved, self.stepped = time.monotonic(), False
         watch = self
 
         class Stages(keras.callbacks.Callback):
             def on_epoch_begin(self, epoch, logs=None):
-                watch.stage(_SLOW_STAGES)
+                watch.stage(1 if watch.stepped else _SLOW_STAGES)
 
             def on_test_begin(self, logs=None):
                 watch.stage(_SLOW_STAGES)
@@ -157,7 +157,7 @@ class Watch:
             if last is not None and now != last:
                 self._moved = time.monotonic()
                 if now[0] != last[0]:
-                    self._limit = self._seconds
+                    self._limit, self.stepped = self._seconds, True
             last = now
 
     def _look(self):
@@ -185,13 +185,13 @@ def serve(cluster_timeout):
     came, last = False, time.monotonic()
     while time.monotonic() - last < cluster_timeout:
         time.sleep(1)
-        if cluster.answers(own.jobs["chief"][0]):
+        if cluster.answers(own.chief):
             came, last = True, time.monotonic()
     del server
     if not came:
-        raise cluster.ClusterError(f"no answer from the coordinator, {own.jobs['chief'][0]}, within "
+        raise cluster.ClusterError(f"no answer from the coordinator, {own.chief}, within "
                                    f"--cluster_timeout={cluster_timeout:g} s. Start it, or correct its address.")
-    cluster.give_up(f"the coordinator, {own.jobs['chief'][0]}, has ended or is gone; so does this {own.job}.", code=0)
+    cluster.give_up(f"the coordinator, {own.chief}, has ended or is gone; so does this {own.job}.", code=0)
 
 
 def _in_shards(validation):

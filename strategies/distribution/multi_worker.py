@@ -38,7 +38,7 @@ class MultiWorker:
                    f"{cluster_timeout:g} s. Start them all, or correct their addresses.")
         with cluster.deadline(cluster_timeout, message):
             self._strategy = _connect(own, cluster_timeout)
-        self.peers = Peers(self._strategy, own.is_chief)
+        self.peers = Peers(self._strategy, own)
         self._parts, self._synchronize_batch_norm = micro_batches, synchronize_batch_norm
 
     @staticmethod
@@ -62,7 +62,7 @@ class MultiWorker:
         """
         def rows_of(stream, step=0):
             def of_worker(context):
-                return stream(context, step).rebatch(context.get_per_replica_batch_size(stream.batch_size))
+                return _in_parts(stream(context, step), context.num_replicas_in_sync // context.num_input_pipelines)
 
             return self._strategy.distribute_datasets_from_function(of_worker)
 
@@ -71,6 +71,7 @@ class MultiWorker:
                 return segments.fit(model, lambda step: rows_of(train, step), train.steps_per_epoch,
                                     start_step=start_step, total_steps=total_steps,
                                     validation=None if validation is None else rows_of(validation),
+                                    validation_steps=None if validation is None else validation.steps_per_epoch,
                                     callbacks=callbacks, verbose=verbose if self.peers.is_chief else 0)
             except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError,
                     tf.errors.CancelledError, tf.errors.InternalError) as error:
@@ -93,6 +94,21 @@ def _connect(own, seconds):
                           for job, addresses in own.jobs.items()])
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=seconds)
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+def _in_parts(dataset, number):
+    """The batches of a dataset, each as `number` batches: one for each device of this process."""
+    if number == 1:
+        return dataset
+
+    def parts(*batch):
+        def part(i):
+            return tf.nest.map_structure(
+                lambda t: t[tf.shape(t, tf.int64)[0] * i // number:tf.shape(t, tf.int64)[0] * (i + 1) // number], batch)
+
+        return tf.data.Dataset.range(number).map(part)
+
+    return dataset.flat_map(parts)
 
 
 def _first_line(error):

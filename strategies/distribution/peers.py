@@ -8,9 +8,12 @@ import io
 import json
 import pathlib
 import tarfile
+import time
 
 import numpy as np
 import tensorflow as tf
+
+from strategies import cluster
 
 
 class Alone:
@@ -28,7 +31,10 @@ class Alone:
         return value
 
     def share_folder(self, path, patterns):
-        """Gives all processes the chief's files of these patterns; here: nothing to do."""
+        """Gives all processes the chief's files of these patterns."""
+
+    def wait_for_chief(self):
+        """Returns when the chief has ended, which counts on the others being there."""
 
 
 class Peers:
@@ -36,14 +42,14 @@ class Peers:
 
     Args:
         strategy: the strategy.
-        is_chief: whether this process writes the run.
+        own: `cluster.Cluster` of this process.
     """
 
     interval = 5
 
-    def __init__(self, strategy, is_chief):
-        self.is_chief = is_chief
-        self._strategy = strategy
+    def __init__(self, strategy, own):
+        self.is_chief = own.is_chief
+        self._strategy, self._chief = strategy, own.chief
         signature = [tf.TensorSpec([None], tf.int32)]
         self._sum = tf.function(lambda values: self._all_reduce(values, of_chief=False), input_signature=signature)
         self._of_chief = tf.function(lambda values: self._all_reduce(values, of_chief=True), input_signature=signature)
@@ -67,6 +73,11 @@ class Peers:
         if not self.is_chief:
             with tarfile.open(fileobj=io.BytesIO(content)) as file:
                 file.extractall(path, filter="data")
+
+    def wait_for_chief(self):
+        """As of `Alone`."""
+        while cluster.answers(self._chief):
+            time.sleep(1)
 
     def _share(self, content):
         """The chief's bytes."""

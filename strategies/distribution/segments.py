@@ -21,7 +21,8 @@ def plan(steps_per_epoch, start_step, total_steps):
     return segments
 
 
-def fit(model, dataset_from, steps_per_epoch, *, start_step, total_steps, validation, callbacks, verbose):
+def fit(model, dataset_from, steps_per_epoch, *, start_step, total_steps, validation, callbacks, verbose,
+        validation_steps=None):
     """Runs `model.fit` over the planned segments; returns the joined history, a dict of lists.
 
     Args:
@@ -31,8 +32,8 @@ def fit(model, dataset_from, steps_per_epoch, *, start_step, total_steps, valida
     joined = {}
     for first_step, first_epoch, num_epochs, steps in plan(steps_per_epoch, start_step, total_steps):
         history = model.fit(dataset_from(first_step), initial_epoch=first_epoch, epochs=first_epoch + num_epochs,
-                            steps_per_epoch=steps, validation_data=validation, callbacks=list(callbacks),
-                            verbose=verbose)
+                            steps_per_epoch=steps, validation_data=validation, validation_steps=validation_steps,
+                            callbacks=list(callbacks), verbose=verbose)
         for name, values in history.history.items():
             joined.setdefault(name, []).extend(values)
         if model.stop_training:

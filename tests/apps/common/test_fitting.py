@@ -97,7 +97,10 @@ def test_history_replaces_rows_of_repeated_epochs(tmp_path):
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_loss_that_is_not_finite_stops(tmp_path, loss):
-    callback = fitting.StopOnNaN(types.SimpleNamespace(checkpoints=types.SimpleNamespace(steps=lambda: [7])))
+    run = types.SimpleNamespace(checkpoints=types.SimpleNamespace(steps=lambda: [7]))
+    callback = fitting.StopAtNaN(run)
     callback.on_train_batch_end(0, {"loss": 1.0})
     with pytest.raises(fitting.TrainingDiverged, match="at batch 3 of the epoch; the checkpoint of step 7 is kept"):
         callback.on_train_batch_end(3, {"loss": loss})
+    with pytest.raises(fitting.TrainingDiverged, match="at the end of epoch 2"):
+        fitting.StopOnNaN(run).on_epoch_end(1, {"loss": loss})

@@ -48,14 +48,22 @@ def test_evaluation_shows_all_examples_in_order():
     evaluation = splits.evaluation_stream(10, 4, lambda index: index)
     assert [batch.numpy().tolist() for batch in evaluation()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert evaluation.steps_per_epoch == 3 and stream().steps_per_epoch == 3
-    worker = evaluation(tf.distribute.InputContext(2, 1, 2))
-    assert [batch.numpy().tolist() for batch in worker] == [[2, 3], [6, 7]]
+    shares = [[batch.numpy().tolist() for batch in evaluation(tf.distribute.InputContext(2, i, 2))] for i in range(2)]
+    assert shares == [[[0, 1], [4, 5], [8]], [[2, 3], [6, 7], [9]]]
 
 
-def test_evaluation_of_a_worker_without_rows_in_the_last_batch():
+def test_workers_share_the_last_batch_of_an_evaluation_too():
     evaluation = splits.evaluation_stream(9, 4, lambda index: index)
-    worker = evaluation(tf.distribute.InputContext(2, 1, 2))
-    assert [batch.numpy().tolist() for batch in worker] == [[2, 3], [6, 7]]
+    shares = [[batch.numpy().tolist() for batch in evaluation(tf.distribute.InputContext(2, i, 2))] for i in range(2)]
+    assert shares == [[[0, 1], [4, 5], []], [[2, 3], [6, 7], [8]]]
+
+
+def test_workers_that_take_turns_see_what_one_sees():
+    alone = first(stream()(start_step=2), 6)
+    for index in range(2):
+        for (rows, noise), (expected, expected_noise) in zip(first(stream()(None, 2, (index, 2)), 3), alone[index::2]):
+            np.testing.assert_array_equal(rows, expected)
+            np.testing.assert_array_equal(noise, expected_noise)
 
 
 @pytest.mark.parametrize("batch_size", [0, 11])
