@@ -1,7 +1,8 @@
 """Checkpoints that any distribution strategy reads, whichever wrote them.
 
 One `.npz` file holds the arrays of a *plain* model: its weights and its optimizer's slots under the names of their
-variables, the running metrics, and a JSON document with the step and whatever else the caller has to remember. Every
+variables, the running metrics, and a JSON document with the step and whatever else the caller has to remember. Where
+replicas have values of their own, these are there besides, so that as many replicas go on with the same bits. Every
 member of the file carries a CRC; a file is written under another name, flushed to disk and renamed, so a kill at any
 moment leaves the previous checkpoint whole.
 """
@@ -15,7 +16,7 @@ import zipfile
 import numpy as np
 import tf_keras as keras
 
-from strategies.parts import whole
+from strategies import parts
 
 FORMAT_VERSION = 1
 _STATE = "state.json"
@@ -41,12 +42,12 @@ def variable_names(variables, prefix=""):
 
 def named_variables(model, *, with_optimizer=True):
     """The variables of a checkpoint as {"group/name": variable}: weights, optimizer and metrics of a compiled model."""
-    groups = {"weights": variable_dict(whole(model.weights))}
+    groups = {"weights": variable_dict(parts.whole(model.weights))}
     if with_optimizer and getattr(model, "optimizer", None) is not None:
         optimizer = model.optimizer
         optimizer.build(model.trainable_variables)
         name = getattr(optimizer, "inner_optimizer", optimizer).name
-        groups["optimizer"] = variable_dict(whole(optimizer.variables), prefix=f"{name}/")
+        groups["optimizer"] = variable_dict(parts.whole(optimizer.variables), prefix=f"{name}/")
         if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) and optimizer.dynamic:
             # Keras leaves the state of the loss scale out of `variables`.
             scale = optimizer._loss_scale
@@ -72,6 +73,9 @@ def save(path, model, state, *, with_optimizer=True):
         arrays[name] = value = np.asarray(variable.numpy())
         if name.startswith("weights/") and value.dtype.kind == "f" and not np.isfinite(value).all():
             raise FloatingPointError(f"variable {name} is not finite; {path.name} was not written")
+        by_replica = parts.copies(variable) if with_optimizer else None
+        if by_replica is not None:
+            arrays[f"replicas/{name}"] = by_replica
     document = json.dumps({"format_version": FORMAT_VERSION, "state": state})
     arrays[_STATE] = np.frombuffer(document.encode(), np.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -118,14 +122,16 @@ def restore(model, arrays, *, with_optimizer=True):
         elif tuple(value.shape) != tuple(variable.shape):
             problems.append(f"{name} has shape {value.shape}, the model {tuple(variable.shape)}")
         else:
-            pairs.append((variable, value))
+            pairs.append((name, variable, value))
     groups = ("weights/", "optimizer/") if with_optimizer else ("weights/",)
     problems += [f"{name} is not in the model" for name in arrays if name.startswith(groups) and name not in wanted]
     if problems:
         raise CheckpointError(f"The checkpoint does not fit the model: {'; '.join(problems[:5])}"
                               f"{f' and {len(problems) - 5} more' if len(problems) > 5 else ''}.")
-    for variable, value in pairs:
-        variable.assign(value)
+    for name, variable, value in pairs:
+        by_replica = arrays.get(f"replicas/{name}") if with_optimizer else None
+        if by_replica is None or not parts.assign_copies(variable, by_replica):
+            variable.assign(value)
 
 
 class Directory:

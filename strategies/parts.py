@@ -1,9 +1,10 @@
-"""Variables that parameter servers keep in parts, as one variable each."""
+"""Variables that a strategy keeps in parts or in copies, as one variable each."""
 
 import re
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute import values as distributed_values
 
 
 class Whole:
@@ -49,3 +50,41 @@ def whole(variables):
 
 def _joined(parts):
     return Whole(re.sub(r"/part_\d+:0$", ":0", parts[0].name), parts)
+
+
+def copies(variable):
+    """The values that the replicas of all processes have of a variable, where they differ; None where they are equal.
+
+    That is so for the statistics of batch normalisation, whose mean is what reading the variable gives. All processes
+    must call it at the same time.
+
+    Returns:
+        array [replicas, ...] or None.
+    """
+    variable = _moved_by_each(variable)
+    if variable is None:
+        return None
+    strategy = variable.distribute_strategy
+    local = iter(variable.values)
+    stacked = strategy.experimental_distribute_values_from_function(lambda context: next(local)[tf.newaxis])
+    return strategy.gather(stacked, axis=0).numpy()
+
+
+def assign_copies(variable, values):
+    """Gives each replica here its value of [replicas, ...]; False when there is another number of replicas."""
+    variable = _moved_by_each(variable)
+    if variable is None or variable.distribute_strategy.num_replicas_in_sync != len(values):
+        return False
+    strategy = variable.distribute_strategy
+    numbers = strategy.experimental_distribute_values_from_function(lambda context: context.replica_id_in_sync_group)
+    for number, copy in zip(strategy.experimental_local_results(numbers), variable.values):
+        copy.assign(values[int(number)])
+    return True
+
+
+def _moved_by_each(variable):
+    variable = getattr(variable, "_variable", variable)  # beneath automatic casts
+    if isinstance(variable, distributed_values.SyncOnReadVariable) and variable.dtype.is_floating \
+            and variable.aggregation == tf.VariableAggregation.MEAN:
+        return variable
+    return None

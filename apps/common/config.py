@@ -88,6 +88,9 @@ class TrainingConfig:
     synchronize_batch_norm: bool = field(False, "Batch normalisation over the batch of all replicas, not of each.")
     max_staleness: int = field(-1, "Updates that may come between reading the weights and applying a gradient; older "
                                    "gradients are dropped (async). -1: any number.", minimum=-1)
+    n_push: int = field(1, "Steps after which a worker sends the sum of its gradients (async).", minimum=1)
+    n_fetch: int = field(1, "Steps after which a worker reads the weights; in between it goes on with its own copy "
+                            "(async).", minimum=1)
     cluster_timeout: float = field(60.0, "Seconds to wait for a process of the cluster that does not come or does not "
                                          "answer.", above=0, volatile=True)
     precision: str = field("float32", "Numbers to compute with; mixed_* keep float32 variables.", choices=PRECISIONS)

@@ -165,8 +165,8 @@ def callbacks(run, progress, train, strategy, *, monitor="val_accuracy", mode="m
         extra: the application's own callbacks, run before the checkpoint is written.
         judge_from: number of steps before which no epoch can be the best (a model that is still losing weights).
     """
-    common = [keras.callbacks.TensorBoard(run.folder("logs"), update_freq="epoch", write_graph=True),
-              History(run.path / "history.csv"), *extra]
+    common = [*extra, keras.callbacks.TensorBoard(run.folder("logs"), update_freq="epoch", write_graph=True),
+              History(run.path / "history.csv")]  # after those who add to the logs of an epoch
     options = (run, progress, train.steps_per_epoch, monitor, mode, judge_from)
     if not strategy.sees_steps:
         return [StopOnNaN(run), *common, PollingKeeper(*options, [c for c in extra if hasattr(c, "poll")])]

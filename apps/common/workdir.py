@@ -15,7 +15,7 @@ from strategies import checkpoint, cluster, distribution
 from strategies.distribution import asynchronous
 
 DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm", "placement", "mesh", "layout",
-                      "max_staleness", "cluster_timeout")
+                      "max_staleness", "n_push", "n_fetch", "cluster_timeout")
 _OF_THE_CHIEF = ("config.json", "checkpoints/*", "phases/*/checkpoints/*")  # what a run goes on from
 
 

@@ -7,6 +7,7 @@
 Dean et al. 2012 ("Large Scale Distributed Deep Networks", section 4.1) on `tf.distribute.ParameterServerStrategy`.
 """
 
+import contextlib
 import pathlib
 import threading
 import time
@@ -16,7 +17,7 @@ import tf_keras as keras
 
 from strategies import cluster
 from strategies.copying import copy_model
-from strategies.distribution import segments, staleness
+from strategies.distribution import downpour, segments, staleness
 from strategies.distribution.peers import Alone
 
 JOBS = ("worker", "ps")
@@ -30,6 +31,7 @@ class Asynchronous:
     Args:
         max_staleness: gradients computed on weights that more updates than that have changed since are dropped;
             -1: none are.
+        n_push, n_fetch: steps after which a worker sends its gradients, and reads the weights (`downpour`).
         cluster_timeout: seconds after which a process that does not come, or a cluster that makes no step, is an
             error.
 
@@ -43,7 +45,7 @@ class Asynchronous:
     sees_steps = False  # steps end on workers, in any order
     peers = Alone()
 
-    def __init__(self, *, max_staleness=-1, cluster_timeout=60.0):
+    def __init__(self, *, max_staleness=-1, n_push=1, n_fetch=1, cluster_timeout=60.0):
         own = cluster.read(JOBS)
         if own.job != "chief":
             raise ValueError(f"This process is {own.job} {own.index} of TF_CONFIG, and trains for the coordinator, job "
@@ -61,6 +63,7 @@ class Asynchronous:
             raise ValueError(f"Each worker has {self._strategy.num_replicas_in_sync} accelerators; expected one. Start "
                              "a worker for each of them, with CUDA_VISIBLE_DEVICES set to it.")
         self._num_workers = len(own.jobs["worker"])
+        self._n_push, self._n_fetch = n_push, n_fetch
 
     @staticmethod
     def obstacle(model):
@@ -68,7 +71,11 @@ class Asynchronous:
         return ""
 
     def check(self, model, train):
-        """Nothing to refuse."""
+        """Raises ValueError when an epoch is shorter than what a worker does at once."""
+        size = downpour.steps_of_closure(self._n_push, self._n_fetch)
+        if size > train.steps_per_epoch:
+            raise ValueError(f"--n_push={self._n_push} --n_fetch={self._n_fetch}: a worker takes {size} steps at once; "
+                             f"an epoch has {train.steps_per_epoch}. Lower them, or --batch_size.")
 
     def scope(self):
         """Context in which the model and its optimizer are built: their variables are spread over the servers."""
@@ -89,17 +96,24 @@ class Asynchronous:
         watch = Watch(model, self._timeout)
         model._pss_evaluation_shards = self._num_workers
 
-        def batches_from(step):
+        size = downpour.steps_of_closure(self._n_push, self._n_fetch)
+
+        def batches_from(closure):
             def of_worker(context):
                 turn = tf.distribute.coordinator.experimental_get_current_worker_index(), self._num_workers
-                return train(None, step, turn)
+                batches = train(None, closure * size, turn)
+                return batches if size == 1 else batches.batch(size, drop_remainder=True)
 
             return keras.utils.experimental.DatasetCreator(of_worker)
 
         try:
-            with staleness.bounded(model, meter, self._bound), watch:
-                return segments.fit(model, batches_from, train.steps_per_epoch, start_step=start_step,
-                                    total_steps=total_steps, validation=_in_shards(validation),
+            with contextlib.ExitStack() as changes:
+                if size > 1:
+                    changes.enter_context(downpour.local_steps(model, self._n_push, self._n_fetch, lambda: note()))
+                note = changes.enter_context(staleness.bounded(model, meter, self._bound))
+                changes.enter_context(watch)
+                return segments.fit(model, batches_from, train.steps_per_epoch // size, start_step=start_step // size,
+                                    total_steps=-(-total_steps // size), validation=_in_shards(validation),
                                     callbacks=[watch.callback, log, *callbacks], verbose=verbose and 2)
         except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.FailedPreconditionError) as error:
             raise cluster.ClusterError("a parameter server is gone, and the weights with it "

@@ -76,7 +76,7 @@ class MultiWorker:
             except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError,
                     tf.errors.CancelledError, tf.errors.InternalError) as error:
                 raise cluster.ClusterError(f"another worker is gone, or silent for --cluster_timeout={self._timeout:g} "
-                                           f"s ({_first_line(error)}).") from error
+                                           f"s ({_reason(error)}).") from error
 
     def gather(self, model):
         """The trained weights as one ordinary model. Statistics that differ between replicas are averaged."""
@@ -111,5 +111,7 @@ def _in_parts(dataset, number):
     return dataset.flat_map(parts)
 
 
-def _first_line(error):
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _reason(error):
+    """The line of TensorFlow's message that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)

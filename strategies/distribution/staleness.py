@@ -33,7 +33,8 @@ class Meter:
 def bounded(model, meter, largest=None):
     """Within it a compiled model counts each gradient by its staleness, and leaves out those above the bound.
 
-    A gradient that is left out moves neither weights nor slots nor decay; it counts as a step of the run.
+    A gradient that is left out moves neither weights nor slots nor decay; it counts as a step of the run. What this
+    gives is a function for a training step that reads the weights again: it notes that, in the graph.
 
     Args:
         model: compiled `keras.Model`.
@@ -43,10 +44,12 @@ def bounded(model, meter, largest=None):
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     whole_step, in_thread = model.train_step, threading.local()
 
+    def note_fetch():
+        in_thread.before = meter.updates.read_value()
+        return in_thread.before
+
     def train_step(data):
-        before = meter.updates.read_value()
-        in_thread.before = before
-        with tf.control_dependencies([before]):  # so weights are read after it
+        with tf.control_dependencies([note_fetch()]):  # weights are read after it
             return whole_step(data)
 
     def apply(pairs):
@@ -73,14 +76,17 @@ def bounded(model, meter, largest=None):
             meter.counts.assign_add(tf.one_hot(tf.minimum(stale, LARGEST), LARGEST + 1, dtype=tf.int64))
         return optimizer.iterations
 
+    inner_step = model.__dict__.get("train_step")
     model.__dict__["train_step"] = train_step
     # Decay belongs to the update, and must be left out with it.
     optimizer._internal_apply_gradients, optimizer._apply_weight_decay = apply, lambda variables: None
     forget_traces(model)
     try:
-        yield
+        yield note_fetch
     finally:
-        del model.__dict__["train_step"], optimizer._internal_apply_gradients, optimizer._apply_weight_decay
+        del optimizer._internal_apply_gradients, optimizer._apply_weight_decay, model.__dict__["train_step"]
+        if inner_step is not None:
+            model.__dict__["train_step"] = inner_step
         forget_traces(model)
 
 
