@@ -13,7 +13,7 @@ def run_all(folder, runs, common_flags):
 
     Args:
         folder: where the workdirs go.
-        runs: {name: flags of that run}.
+        runs: {name: flags of that run}; "cluster": (workers, servers) among them trains in that many processes.
         common_flags: flags of all runs.
 
     Returns:
@@ -26,10 +26,15 @@ def run_all(folder, runs, common_flags):
     for name, flags in runs.items():
         workdir = pathlib.Path(folder) / name
         if not (workdir / "report.md").exists():  # the last file that a run writes
-            options = [f"--{k}={v}" for k, v in {**common_flags, **flags, "workdir": workdir.absolute()}.items()]
+            flags = {**common_flags, **flags, "workdir": workdir.absolute()}
+            workers, servers = flags.pop("cluster", (0, 0))
+            options = [f"--{k}={v}" for k, v in flags.items()]
             print(f"{name}: {' '.join(options)}", flush=True)
-            done = subprocess.run([sys.executable, "-m", "apps.image_classification.train", *options], cwd=ROOT,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            command = [sys.executable, "-m", "apps.image_classification.train", *options]
+            if workers:
+                command = [sys.executable, "-m", "apps.cluster", f"--workers={workers}", f"--servers={servers}", "--",
+                           *command]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode:
                 raise RuntimeError(f"run {name} failed with {done.returncode}:\n{done.stdout[-3000:]}")
         results[name] = json.loads((workdir / "metrics.json").read_text())

@@ -17,7 +17,7 @@ from layers.checking import unknown_name
 CONFIG_FILE = "config.json"
 FORMAT_VERSION = 1
 # Written out, since whoever runs a .tflite reads this module without TensorFlow.
-DISTRIBUTIONS = ("single", "sync", "multi_worker", "async", "model_parallel", "pipeline")
+DISTRIBUTIONS = ("single", "sync", "multi_worker", "async", "federated", "model_parallel", "pipeline")
 CLUSTERS = ("multi_worker", "async")  # those of several processes
 PLACEMENTS = ("stages", "branches")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
@@ -91,6 +91,14 @@ class TrainingConfig:
     n_push: int = field(1, "Steps after which a worker sends the sum of its gradients (async).", minimum=1)
     n_fetch: int = field(1, "Steps after which a worker reads the weights; in between it goes on with its own copy "
                             "(async).", minimum=1)
+    clients: int = field(20, "Clients of federated averaging.", minimum=1)
+    client_share: float = field(0.25, "Part of them that a round asks.", above=0, maximum=1)
+    local_steps: int = field(10, "Steps of a client a round.", minimum=1)
+    client_skew: float = field(0.0, "How uneven their data are: 0 alike, 1 few classes each and different amounts.",
+                               minimum=0, maximum=1)
+    client_dropout: float = field(0.0, "Probability that a client fails in a round.", minimum=0, below=1)
+    late_clients: float = field(0.0, "Part of the clients that comes during the first half of the training.", minimum=0,
+                                below=1)
     cluster_timeout: float = field(60.0, "Seconds to wait for a process of the cluster that does not come or does not "
                                          "answer.", above=0, volatile=True)
     precision: str = field("float32", "Numbers to compute with; mixed_* keep float32 variables.", choices=PRECISIONS)
@@ -115,9 +123,9 @@ class TrainingConfig:
         """Checks that concern several fields; raises ValueError. Subclasses extend it."""
         if self.time_budget and not math.isfinite(self.time_budget):
             raise ValueError(f"--time_budget must be a finite number of minutes; received {self.time_budget}.")
-        if self.time_budget and self.distribution == "async":
+        if self.time_budget and self.distribution in ("async", "federated"):
             raise ValueError("--time_budget is turned into a number of steps by timing them one after another, which "
-                             "--distribution=async does not make. Give --epochs.")
+                             f"--distribution={self.distribution} does not make. Give --epochs.")
 
     def replace(self, **changes):
         """A copy with some fields changed, validated again."""

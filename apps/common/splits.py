@@ -32,6 +32,8 @@ class Stream:
             take every n-th step, beginning with the i-th from `start_step`: turn = (i, n).
         with_teacher: of a training stream, `with_teacher(logits) -> Stream`: targets become {"targets": ..., "teacher":
             the example's row of logits [N, ...]}.
+        examples: of a training stream, `examples(index, key) -> (inputs, targets)`: those of numbers int64 [B],
+            augmented by the noise of key, int64 [2].
     """
 
     num_examples: int
@@ -39,6 +41,7 @@ class Stream:
     make: Callable[[tf.distribute.InputContext | None, int, tuple], tf.data.Dataset]
     is_training: bool = False
     with_teacher: Callable[[np.ndarray], "Stream"] | None = None
+    examples: Callable[[tf.Tensor, tf.Tensor], tuple] | None = None
 
     @property
     def steps_per_epoch(self):
@@ -119,7 +122,10 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
 
         return training_stream(num_examples, batch_size, seed, fetch_both, num_noise=num_noise)
 
-    return Stream(num_examples, batch_size, make, is_training=True, with_teacher=with_teacher)
+    def examples(index, key):
+        return fetch(index, tf.random.stateless_uniform([tf.size(index), num_noise], key, alg=_GENERATOR))
+
+    return Stream(num_examples, batch_size, make, is_training=True, with_teacher=with_teacher, examples=examples)
 
 
 def evaluation_stream(num_examples, batch_size, fetch):

@@ -15,7 +15,8 @@ from strategies import checkpoint, cluster, distribution
 from strategies.distribution import asynchronous
 
 DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm", "placement", "mesh", "layout",
-                      "max_staleness", "n_push", "n_fetch", "cluster_timeout")
+                      "max_staleness", "n_push", "n_fetch", "cluster_timeout", "clients", "client_share", "local_steps",
+                      "client_skew", "client_dropout", "late_clients")
 _OF_THE_CHIEF = ("config.json", "checkpoints/*", "phases/*/checkpoints/*")  # what a run goes on from
 
 
@@ -143,6 +144,8 @@ def make_distribution(config):
     if config.jit_compile and not distribution.DISTRIBUTIONS[config.distribution].compiles:
         raise ValueError(f"--jit_compile compiles for one device, and --distribution={config.distribution} spreads a "
                          "model over several. Leave one of them out.")
+    if config.distribution == "federated":
+        given["seed"] = config.seed
     return distribution.create(config.distribution, **given)
 
 

@@ -4,6 +4,7 @@ import inspect
 
 from layers.checking import unknown_name
 from strategies.distribution.asynchronous import Asynchronous
+from strategies.distribution.federated import Federated
 from strategies.distribution.model_parallel import ModelParallel
 from strategies.distribution.multi_worker import MultiWorker
 from strategies.distribution.pipeline import Pipeline
@@ -11,7 +12,7 @@ from strategies.distribution.single import Single
 from strategies.distribution.synchronous import Synchronous
 
 DISTRIBUTIONS = {"single": Single, "sync": Synchronous, "multi_worker": MultiWorker, "async": Asynchronous,
-                 "model_parallel": ModelParallel, "pipeline": Pipeline}
+                 "federated": Federated, "model_parallel": ModelParallel, "pipeline": Pipeline}
 
 
 def create(name, **options):

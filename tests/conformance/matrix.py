@@ -1,9 +1,9 @@
 """The full matrix: every entry of the catalogue × every property. `make conformance` runs what is missing or stale.
 
-The result is `tests/conformance/matrix.json`: for each entry and property `pass` with the figures measured, or
-`unsupported` with its reason, and the hash of the source that the cell depends on. It is written after each cell, so
-an interrupted run goes on where it was. `make test` runs one representative of each family and checks that no row is
-missing or stale.
+The result is `tests/conformance/matrix.json`: for each entry and property `pass` with the figures measured,
+`unsupported` with its reason, or `same` as another entry of the same blocks, and the hash of the source that the cell
+depends on. It is written after each cell, so an interrupted run goes on where it was. `make test` runs one
+representative of each family.
 """
 
 import argparse
@@ -23,11 +23,16 @@ from tests.conformance import distribution_properties, properties
 from tests.conformance.catalogue import CATALOGUE
 
 PROPERTIES = {**properties.PROPERTIES, **distribution_properties.PROPERTIES}
-# What the cells of a module's properties depend on besides the entry and the module itself.
-USED_BY = {properties.__name__: (), distribution_properties.__name__: (
-    "strategies.distribution.model_parallel", "strategies.distribution.pipeline", "strategies.distribution.held",
-    "strategies.distribution.synchronous", "strategies.distribution.micro_batches", "strategies.distribution.segments",
-    "strategies.distribution.sharing", "strategies.distribution.single", "tests.strategies.distribution.replicas")}
+_ALL = ("strategies.distribution.segments", "strategies.distribution.single", "tests.strategies.distribution.replicas")
+_REPLICAS = ("strategies.distribution.synchronous", "strategies.distribution.sharing", *_ALL)
+# What a property depends on besides the entry and the module that it stands in.
+USED_BY = {
+    "replicas": _REPLICAS,
+    "stages": ("strategies.distribution.pipeline", "strategies.distribution.micro_batches", *_ALL),
+    "mesh": ("strategies.distribution.model_parallel", "strategies.distribution.held", *_ALL),
+    "processes": ("strategies.distribution.multi_worker", "tests.conformance.on_processes", *_REPLICAS),
+    "servers": ("strategies.distribution.asynchronous", "strategies.distribution.staleness",
+                "tests.conformance.on_processes", *_ALL)}
 RESULTS = pathlib.Path(__file__).with_name("matrix.json")
 
 
@@ -37,7 +42,7 @@ def cell_hash(entry, name):
     """
     digest = hashlib.sha256()
     module = PROPERTIES[name].__module__
-    for source in (*entry.source, *USED_BY[module]):
+    for source in (*entry.source, *USED_BY.get(name, ())):
         digest.update(code_of(source).encode())
     shared, functions = split_properties(module)
     digest.update((shared + functions[PROPERTIES[name].__name__]).encode())
@@ -99,6 +104,8 @@ def run_cell(entry, name):
         AssertionError: it does not hold.
     """
     source = {"source": cell_hash(entry, name)}
+    if name in distribution_properties.PROPERTIES and entry.name in distribution_properties.SAME_BLOCKS:
+        return {"status": "same", "as": distribution_properties.SAME_BLOCKS[entry.name], **source}
     if name in entry.unsupported:
         return {"status": "unsupported", "reason": entry.unsupported[name], **source}
     return {"status": "pass", **{k: float(f"{v:.3g}") for k, v in PROPERTIES[name](entry).items()}, **source}

@@ -64,8 +64,13 @@ def halves(build, make_optimizer, loss, data, steps=3, shares=2):
 
 def largest_difference(a, b):
     """Largest difference between the weights of two models, relative to the largest of each weight."""
+    return largest_difference_of(a.get_weights(), b.get_weights())
+
+
+def largest_difference_of(a, b):
+    """The same of two lists of arrays."""
     found = 0.0
-    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
+    for x, y in zip(a, b, strict=True):
         x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
         found = max(found, float(np.max(np.abs(x - y)) / max(np.max(np.abs(x)), 1e-3)))
     return found

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from strategies.distribution import federated
+from strategies.distribution.federated import Federated
+from tests.strategies.distribution import replicas
+
+BATCH, STEPS, RATE, MOMENTUM = 4, 3, 0.125, 0.5
+
+
+def data():
+    noise = np.random.default_rng(0)
+    x = noise.normal(size=[61, 3])
+    return x, x @ np.array([[1.0], [-2.0], [0.5]]) + 0.1 * noise.normal(size=[61, 1])
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    keras.backend.set_floatx("float64")
+    yield
+    keras.backend.set_floatx("float32")
+
+
+def fit(strategy, *, rounds=6):
+    """(kernel before, kernel after, model)."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=[3])])
+    model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), "mse")
+    model.optimizer.build(model.trainable_variables)
+    before = model.get_weights()[0]
+    stream = replicas.stream(*data(), BATCH)
+    strategy.check(model, stream)
+    strategy.fit(model, stream, start_step=0, total_steps=rounds * STEPS, verbose=0)
+    return before, strategy.gather(model).get_weights()[0], model
+
+
+def rounds_of(strategy, number, train=None):
+    """The first rounds: [((x, y), examples of each client)]."""
+    train = train or replicas.stream(*data(), BATCH)
+    rows = federated.deal(np.zeros(train.num_examples), strategy._clients, 0.0, strategy._seed)
+    joined = federated.joining_rounds(strategy._clients, strategy._late, number, strategy._seed)
+    return [((x.numpy(), y.numpy()), n.numpy()) for (x, y), n in strategy._data(train, rows, joined, 0).take(number)]
+
+
+def test_is_the_algorithm():
+    strategy = Federated(clients=5, client_share=0.6, local_steps=STEPS, client_dropout=0.4, late_clients=0.4, seed=3)
+    server, found, model = fit(strategy)
+    survivors = []
+    for (x, y), numbers in rounds_of(strategy, 6):
+        ends = []
+        for client_x, client_y in zip(x, y):
+            local, velocity = server, 0.0
+            for batch_x, batch_y in zip(client_x, client_y):
+                gradient = 2 * batch_x.T @ (batch_x @ local - batch_y) / BATCH
+                velocity = MOMENTUM * velocity - RATE * gradient
+                local = local + velocity
+            ends.append(local)
+        if numbers.sum():
+            server = np.tensordot(numbers / numbers.sum(), ends, 1)
+        survivors.append(int((numbers > 0).sum()))
+    np.testing.assert_allclose(found, server, rtol=1e-6)  # shares of clients are float32
+    assert model.optimizer.iterations.numpy() == 6 * STEPS
+    assert len(set(survivors)) > 1 and max(survivors) <= 3
+    assert not any(v.numpy().any() for v in model.optimizer.variables if v.shape.rank)  # each client begins anew
+
+
+def test_nobody_comes_back():
+    before, after, _ = fit(Federated(clients=4, local_steps=STEPS, client_dropout=1.0))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_rounds_do_not_depend_on_where_a_run_begins():
+    strategy, train = Federated(clients=4, local_steps=2, client_dropout=0.3), replicas.stream(*data(), BATCH)
+    rows = federated.deal(np.zeros(train.num_examples), 4, 0.0, 0)
+    joined = np.zeros(4, int)
+    later = next(iter(strategy._data(train, rows, joined, 2)))
+    third = list(strategy._data(train, rows, joined, 0).take(3))[2]
+    tf.nest.map_structure(np.testing.assert_array_equal, later, third)
+
+
+def test_clients_use_their_own_examples_and_late_ones_come_late():
+    train = replicas.stream(np.arange(60.0)[:, None], np.zeros([60, 1]), BATCH)
+    strategy = Federated(clients=6, client_share=0.5, local_steps=2, late_clients=0.5, seed=1)
+    rows = federated.deal(np.zeros(60), 6, 0.0, 1)
+    joined = federated.joining_rounds(6, 0.5, 40, 1)
+    assert sorted(joined > 0) == [False] * 3 + [True] * 3 and joined.max() <= 20
+    owner = {example: client for client, own in enumerate(rows) for example in own.tolist()}
+    seen = set()
+    for number, ((x, _), numbers) in enumerate(strategy._data(train, rows, tf.constant(joined), 0).take(40)):
+        for part, weight in zip(x.numpy(), numbers.numpy()):
+            if weight:
+                client, = {owner[int(example)] for example in part.ravel()}
+                assert joined[client] <= number and weight == len(rows[client])
+                seen.add(client)
+    assert seen == set(range(6))
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.5, 1.0])
+def test_examples_are_dealt_out(skew):
+    labels = np.random.default_rng(0).integers(0, 10, 1000)
+    rows = federated.deal(labels, 20, skew, seed=0)
+    assert sorted(np.concatenate(rows).tolist()) == list(range(1000)) and min(map(len, rows)) >= federated.PIECES
+    classes = np.mean([len(np.unique(labels[own])) for own in rows])
+    sizes = [len(own) for own in rows]
+    assert (classes > 9) == (skew == 0) and (classes < 5) == (skew == 1)
+    assert (max(sizes) - min(sizes) <= 2) == (skew == 0)
+
+
+def test_bad_input():
+    train = replicas.stream(*data(), BATCH)
+    with pytest.raises(ValueError, match="--clients=40 need at least 80 training examples; received 61"):
+        Federated(clients=40).check(None, train)
+    with pytest.raises(ValueError, match="--local_steps=99: an epoch has 15 steps"):
+        Federated(clients=4, local_steps=99).check(None, train)
+    images = replicas.stream(np.zeros([20, 2]), np.zeros([20]), BATCH)
+    with pytest.raises(ValueError, match="--client_skew deals examples out by their class"):
+        Federated(clients=4, local_steps=1, client_skew=0.5).check(None, images)
