@@ -57,27 +57,26 @@ class Turns(keras.callbacks.Callback):
         print(f"seconds {time.perf_counter() - self._began}", flush=True)
 
 
-def stream(study, variant, workers):
-    """Random images. In the straggler's study a worker's batches take their time."""
-    side, channels = (32, 3) if study == "overhead" else (8, 1)
-    batch, slow = BATCH[study], study == "straggler"
-    if slow and variant.startswith("async"):
-        batch //= workers  # a gradient of one worker, as its share in a synchronous step is
+def random_images(number, batch, side, channels):
+    """A training stream of random images, of which a few are kept and shown again and again."""
     noise = np.random.default_rng(0)
-    number = batch * STEPS[study] * (workers if slow and variant.startswith("async") else 1)
-    x = tf.constant(noise.normal(size=[max(number // 16, batch), side, side, channels]), tf.float32)
+    x = tf.constant(noise.normal(size=[2 * batch, side, side, channels]), tf.float32)
     y = tf.one_hot(noise.integers(0, 10, len(x)), 10)
+    return splits.training_stream(number, batch, 0, lambda index, noise: (tf.gather(x, index % len(x)),
+                                                                         tf.gather(y, index % len(x))))
 
-    def fetch(index, noise):
-        rows = index % len(x)
-        return tf.gather(x, rows), tf.gather(y, rows)
 
-    made = splits.training_stream(number, batch, 0, fetch)
-    if not slow:
-        return made
+def stream(study, variant, workers):
+    """The data of a variant: in the straggler's study a worker's batches take their time."""
+    number = BATCH[study] * STEPS[study]
+    if study == "overhead":
+        return random_images(number, BATCH[study], 32, 3)
+    asynchronously = variant.startswith("async")
+    # A gradient of one worker is over as many examples as its share in a synchronous step.
+    made = random_images(number, BATCH[study] // workers if asynchronously else BATCH[study], 8, 1)
 
     def make(context, start_step, turn):
-        worker = turn[0] if variant.startswith("async") else context.input_pipeline_id
+        worker = turn[0] if asynchronously else context.input_pipeline_id
         slower = 1 if variant.endswith("even") else tf.where(tf.equal(worker, 0), SLOWER, 1)
         pause = tf.cast(1000 * DATA_MILLISECONDS * slower, tf.int64)
         options = tf.data.Options()

@@ -144,6 +144,9 @@ def make_distribution(config):
     if config.jit_compile and not distribution.DISTRIBUTIONS[config.distribution].compiles:
         raise ValueError(f"--jit_compile compiles for one device, and --distribution={config.distribution} spreads a "
                          "model over several. Leave one of them out.")
+    if config.distribution == "async" and config.precision == "mixed_float16":
+        raise ValueError("--precision=mixed_float16 scales the loss by a number that all updates share, and "
+                         "--distribution=async has no such place. Use --precision=mixed_bfloat16 or float32.")
     if config.distribution == "federated":
         given["seed"] = config.seed
     return distribution.create(config.distribution, **given)
