@@ -20,7 +20,7 @@ lint: $(VENV)/.installed
 	$(RUN) -m ruff check .
 
 conformance: $(VENV)/.installed
-	$(RUN) -m pytest -m conformance tests/conformance
+	$(RUN) -m pytest -m conformance
 	$(RUN) -m tests.conformance.matrix
 
 benchmark: $(VENV)/.installed

@@ -9,9 +9,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import socket
 import sys
-import threading
 import time
 
 VARIABLE = "TF_CONFIG"
@@ -106,15 +106,40 @@ def _check(jobs, job, index, expected, example):
 
 def check_port(address):
     """Raises ValueError when the port of this process is in use."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port_of(address)))
-            probe.listen()
-        except OSError as error:
-            raise ValueError(f"{VARIABLE}: port {port_of(address)} of this process cannot be opened ({error.strerror})."
-                             " End the process that has it, or choose another port in the configuration of all "
-                             "processes.") from None
+    _listen(address).close()
+
+
+def _listen(address):
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("", port_of(address)))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise ValueError(f"{VARIABLE}: port {port_of(address)} of this process cannot be opened ({error.strerror}). "
+                         "End the process that has it, or choose another port in the configuration of all "
+                         "processes.") from None
+    listener.setblocking(False)
+    return listener
+
+
+def meet(own, seconds):
+    """Returns once all other processes are there: each answers at its port meanwhile. One that goes on gives its port
+    to TensorFlow's server, which answers whoever still waits.
+
+    Raises:
+        ValueError: the port of this process is in use.
+        ClusterError: some do not come within that time; the message names them.
+    """
+    with _listen(own.address) as listener:
+        def answer():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    listener.accept()[0].close()
+
+        wait_for([address for group in own.jobs.values() for address in group if address != own.address], seconds,
+                 meanwhile=answer)
 
 
 def port_of(address):
@@ -131,14 +156,15 @@ def answers(address):
         return False
 
 
-def wait_for(addresses, seconds):
-    """Returns once all addresses answer.
+def wait_for(addresses, seconds, meanwhile=lambda: None):
+    """Returns once all addresses answer; calls `meanwhile` again and again.
 
     Raises:
         ClusterError: some do not within that time; the message names them.
     """
     missing, until = list(addresses), time.monotonic() + seconds
     while True:
+        meanwhile()
         missing = [address for address in missing if not answers(address)]
         if not missing:
             return
@@ -149,18 +175,14 @@ def wait_for(addresses, seconds):
 
 
 @contextlib.contextmanager
-def deadline(seconds, message):
-    """Ends the process, with the message and the code for another try, when its body takes longer than that.
-
-    For calls into TensorFlow that wait without end and cannot be interrupted.
-    """
-    timer = threading.Timer(seconds, give_up, [message])
-    timer.daemon = True
-    timer.start()
+def deadline(seconds):
+    """Ends the process, by SIGALRM, when its body takes longer than that: for calls into TensorFlow that wait without
+    end, and let no other thread of Python run."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def give_up(message, code=EXIT_RETRY):

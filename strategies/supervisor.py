@@ -23,6 +23,7 @@ _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60.0  # to save and end, when asked to
 _SHORT_LIFE = 30.0  # seconds; who dies younger is started again later and later
 _LONGEST_PAUSE = 30.0
+_LONGEST_STOP = 5.0
 _HOPELESS = 3  # early deaths in a row by an error of the program's own
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -40,6 +41,7 @@ class Member:
     began: float = 0.0
     early_deaths: int = 0
     resume_at: float | None = None
+    stopped_since: float | None = None
     line: bytes = b""
 
     @property
@@ -125,6 +127,7 @@ class Supervisor:
                 continue
             code = member.process.poll()
             if code is None:
+                self._end_if_stopped(member)
                 continue
             if self._leads(member) and code == 0:
                 self._end(grace=_GRACE_SECONDS if member.job == "worker" else 0)
@@ -136,6 +139,16 @@ class Supervisor:
                 continue  # its work is done; the chief still writes
             return self._make_good(member, code)
         return None
+
+    def _end_if_stopped(self, member):
+        """A member that is stopped (SIGSTOP) keeps the others waiting: it is ended, and so started again."""
+        if not _is_stopped(member.process.pid):
+            member.stopped_since = None
+        elif member.stopped_since is None:
+            member.stopped_since = time.monotonic()
+        elif time.monotonic() - member.stopped_since > _LONGEST_STOP:
+            self._report(f"cluster: {member.name} has been stopped for {_LONGEST_STOP:g} s")
+            member.process.kill()
 
     def _make_good(self, member, code):
         self.restarts += 1
@@ -225,6 +238,12 @@ def free_ports(number):
     for each in sockets:
         each.close()
     return ports
+
+
+def _is_stopped(pid):
+    if not hasattr(os, "waitid"):
+        return False
+    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _pause(deaths):

@@ -22,7 +22,7 @@ from strategies.distribution.peers import Alone
 
 JOBS = ("worker", "ps")
 _SMALLEST_PART = 256 << 10  # bytes of a variable on one of several servers
-_SLOW_STAGES = 10  # times as long as a step may take what comes before the first one, and evaluation
+_SLOW_STAGES = 10  # times as long as a step may take what comes before the first one, evaluation and saving
 
 
 class Asynchronous:
@@ -56,7 +56,7 @@ class Asynchronous:
         servers = len(own.jobs["ps"])
         partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
             min_shard_bytes=_SMALLEST_PART, max_shards=servers) if servers > 1 else None
-        with cluster.deadline(_SLOW_STAGES * cluster_timeout, "the servers of TF_CONFIG answer and do not connect."):
+        with cluster.deadline(_SLOW_STAGES * cluster_timeout):
             self._strategy = tf.distribute.ParameterServerStrategy(
                 tf.distribute.cluster_resolver.TFConfigClusterResolver(), variable_partitioner=partitioner)
         if self._strategy.num_replicas_in_sync > 1:
@@ -145,7 +145,7 @@ class Watch:
                 watch.stage(_SLOW_STAGES)
 
             def on_epoch_end(self, epoch, logs=None):
-                watch.stage(float("inf"))
+                watch.stage(_SLOW_STAGES)
 
         self.callback = Stages()
 

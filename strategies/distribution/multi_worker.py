@@ -24,6 +24,7 @@ class MultiWorker:
 
     Raises:
         ValueError: `TF_CONFIG` is missing or malformed, or the port of this process is in use.
+        ClusterError: other processes do not come.
     """
 
     compiles = False  # XLA has no collective operations between processes
@@ -32,12 +33,10 @@ class MultiWorker:
 
     def __init__(self, *, micro_batches=1, synchronize_batch_norm=False, cluster_timeout=60.0):
         own = cluster.read(["worker"])
-        cluster.check_port(own.address)
-        self._timeout = cluster_timeout
-        message = (f"the {len(own.jobs['worker'])} workers of TF_CONFIG did not meet within --cluster_timeout="
-                   f"{cluster_timeout:g} s. Start them all, or correct their addresses.")
-        with cluster.deadline(cluster_timeout, message):
+        cluster.meet(own, cluster_timeout)
+        with cluster.deadline(cluster_timeout):
             self._strategy = _connect(own, cluster_timeout)
+        self._timeout = cluster_timeout
         self.peers = Peers(self._strategy, own)
         self._parts, self._synchronize_batch_norm = micro_batches, synchronize_batch_norm
 

@@ -1,7 +1,9 @@
 """TF_CONFIG, ports and time-outs."""
 
+import concurrent.futures
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -72,9 +74,26 @@ def test_who_never_comes_is_named():
     assert time.monotonic() - began < 10
 
 
-def test_deadline_ends_what_cannot_be_interrupted():
-    program = ("import time\nfrom strategies import cluster\n"
-               "with cluster.deadline(5, 'early'): pass\n"
-               "with cluster.deadline(0.2, 'too long'): time.sleep(60)")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == (cluster.EXIT_RETRY, "error: too long\n")
+def test_processes_meet(monkeypatch):
+    ports = supervisor.free_ports(3)
+    jobs = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    members = [cluster.Cluster(jobs, "worker", index) for index in range(3)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = [pool.submit(cluster.meet, member, 20) for member in members[:2]]
+        time.sleep(0.5)
+        assert not any(each.done() for each in first)
+        with socket.socket() as server:  # the third has met them already and runs TensorFlow's server
+            server.bind(("127.0.0.1", ports[2]))
+            server.listen()
+            for each in first:
+                each.result(10)
+    with pytest.raises(cluster.ClusterError, match=f"no answer from 127.0.0.1:{ports[1]}, 127.0.0.1:{ports[2]} within"):
+        cluster.meet(members[0], 0.5)
+
+
+def test_deadline_ends_what_lets_no_thread_run():
+    program = ("import ctypes\nfrom strategies import cluster\n"
+               "with cluster.deadline(5): pass\n"
+               "with cluster.deadline(0.3): ctypes.PyDLL(None).sleep(60)")  # sleeps with Python's lock held
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=50)
+    assert done.returncode == -signal.SIGALRM

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from strategies import supervisor as supervisor_lib
 from strategies.supervisor import Supervisor
 
 # Each member notes its start in a file; `act` says what it does then.
@@ -82,6 +83,29 @@ def test_a_worker_of_servers_is_replaced(tmp_path):
     assert code == 0 and starts(notes) == {"chief 0": 1, "worker 0": 2, "ps 0": 1}
     assert "cluster: worker 0 was killed by SIGKILL" in lines
     assert_gone(notes)
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
+def test_a_stopped_worker_is_replaced_and_one_that_goes_on_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor_lib, "_LONGEST_STOP", 1.0)
+    command, notes = member(tmp_path, """
+        others_started(4)
+        if me == "worker 0" and starts == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        while me == "chief 0" and len((notes / "worker 0").read_text().split()) < 2:
+            if len(list(notes.glob("*.continued"))) == 0:
+                one = int((notes / "worker 1").read_text())
+                os.kill(one, signal.SIGSTOP)
+                time.sleep(0.6)
+                os.kill(one, signal.SIGCONT)
+                (notes / "1.continued").write_text("0")
+            time.sleep(0.02)
+        sys.exit(0) if me == "chief 0" else time.sleep(60)
+    """)
+    code, lines = run(command, workers=2, servers=1)
+    found = {name: number for name, number in starts(notes).items() if not name.endswith("continued")}
+    assert code == 0 and found == {"chief 0": 1, "worker 0": 2, "worker 1": 1, "ps 0": 1}
+    assert "cluster: worker 0 has been stopped for 1 s" in lines
 
 
 @pytest.mark.parametrize("victim, sizes", [("ps 0", {"servers": 1}), ("chief 0", {"servers": 1}), ("worker 1", {}),

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import tf_keras as keras
 from apps.common import fitting
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
+from strategies import cluster
+from strategies.supervisor import free_ports
 from tests import clusters
 
 
@@ -48,3 +52,15 @@ def test_a_chain_under_servers_survives_the_death_of_one(tmp_path):
     rows = fitting.read_history(tmp_path / "phases" / "01_prune" / "history.csv")
     assert [row["epoch"] for row in rows] == [0, 1, 2] and rows[-1]["sparsity"] == pytest.approx(0.8, abs=0.01)
     assert all(0 <= row["dropped_share"] < 1 and row["staleness_max"] >= 0 for row in rows)
+
+
+def test_who_never_comes_is_a_clear_error(tmp_path):
+    port, other = free_ports(2)
+    task = {"cluster": {"worker": [f"127.0.0.1:{port}", f"127.0.0.1:{other}"]}, "task": {"type": "worker", "index": 0}}
+    done = subprocess.run(
+        [sys.executable, "-m", "apps.image_classification.train", "--distribution=multi_worker", "--cluster_timeout=3",
+         f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "TF_CONFIG": json.dumps(task)})
+    assert done.returncode == cluster.EXIT_RETRY
+    assert f"error: no answer from 127.0.0.1:{other} within --cluster_timeout=3 s" in done.stderr
+    assert not (tmp_path / "run").exists()
