@@ -87,18 +87,19 @@ class TrainingConfig:
                             "or a file of them.", volatile=True)
     synchronize_batch_norm: bool = field(False, "Batch normalisation over the batch of all replicas, not of each.")
     max_staleness: int = field(-1, "Updates that may come between reading the weights and applying a gradient; older "
-                                   "gradients are dropped (async). -1: any number.", minimum=-1)
-    n_push: int = field(1, "Steps after which a worker sends the sum of its gradients (async).", minimum=1)
+                                   "gradients are dropped (async). -1: any number.", minimum=-1, volatile=True)
+    n_push: int = field(1, "Steps after which a worker sends the sum of its gradients (async).", minimum=1,
+                        volatile=True)
     n_fetch: int = field(1, "Steps after which a worker reads the weights; in between it goes on with its own copy "
-                            "(async).", minimum=1)
-    clients: int = field(20, "Clients of federated averaging.", minimum=1)
-    client_share: float = field(0.25, "Part of them that a round asks.", above=0, maximum=1)
-    local_steps: int = field(10, "Steps of a client a round.", minimum=1)
+                            "(async).", minimum=1, volatile=True)
+    clients: int = field(20, "Clients of federated averaging.", minimum=1, volatile=True)
+    client_share: float = field(0.25, "Part of them that a round asks.", above=0, maximum=1, volatile=True)
+    local_steps: int = field(10, "Steps of a client a round.", minimum=1, volatile=True)
     client_skew: float = field(0.0, "How uneven their data are: 0 alike, 1 few classes each and different amounts.",
-                               minimum=0, maximum=1)
-    client_dropout: float = field(0.0, "Probability that a client fails in a round.", minimum=0, below=1)
+                               minimum=0, maximum=1, volatile=True)
+    client_dropout: float = field(0.0, "Probability that a client fails in a round.", minimum=0, below=1, volatile=True)
     late_clients: float = field(0.0, "Part of the clients that comes during the first half of the training.", minimum=0,
-                                below=1)
+                                below=1, volatile=True)
     cluster_timeout: float = field(60.0, "Seconds to wait for a process of the cluster that does not come or does not "
                                          "answer.", above=0, volatile=True)
     precision: str = field("float32", "Numbers to compute with; mixed_* keep float32 variables.", choices=PRECISIONS)

@@ -240,7 +240,9 @@ def test_bad_flag_as_a_process(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_interrupt_says_how_to_resume(tmp_path):
+@pytest.mark.parametrize("number, code, words", [(signal.SIGINT, 130, "run the same command again to resume"),
+                                                 (signal.SIGTERM, 143, "asked to end (SIGTERM); saved at step")])
+def test_who_is_asked_to_end_says_how_to_resume(tmp_path, number, code, words):
     process = subprocess.Popen(command(tmp_path / "run", epochs=200, export="none", checkpoint_seconds=0.1), cwd=ROOT,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
     directory = checkpoint.Directory(tmp_path / "run" / "checkpoints")
@@ -248,7 +250,7 @@ def test_interrupt_says_how_to_resume(tmp_path):
     while not directory.steps():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "run the same command again to resume" in errors
+    assert process.returncode == code
+    assert words in errors
