@@ -107,9 +107,12 @@ def sweep(base, train, *, objective, direction="max", tuner="random", trials=8, 
         the completed trials, best first: list of dictionaries (trial, score, values).
 
     Raises:
-        ValueError: unknown tuner or field; a workdir of another sweep.
+        ValueError: unknown tuner or field; a workdir of another sweep; a strategy of several processes.
         RuntimeError: no trial completed; the message holds the last error.
     """
+    if base.distribution in config_lib.CLUSTERS:
+        raise ValueError(f"--distribution={base.distribution} is for one training; a sweep makes many in one process. "
+                         "Use --distribution=single or sync.")
     oracle = make_oracle(tuner, objective=objective, direction=direction, space=search_space(type(base), names),
                          trials=trials, max_epochs=max(base.epochs, 2),
                          seed=base.seed + 1)  # KerasTuner takes 0 for "any"

@@ -14,7 +14,7 @@ import pathlib
 from absl import flags
 
 from apps.common import config as config_lib
-from apps.common import flagging, reporting
+from apps.common import flagging, reporting, workdir
 from apps.common.config import field
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
@@ -146,6 +146,12 @@ def main(argv):
     trained, _ = config_lib.load(Config, given.workdir)
     names = {item.name for item in dataclasses.fields(Config)} - {"workdir", "compression", "initial_model"}
     changes = {name: getattr(given, name) for name in names if flags.FLAGS[name].present}
+    if given.distribution in config_lib.CLUSTERS:
+        raise ValueError(f"--distribution={given.distribution} is for one training; this program makes several. Use "
+                         "train with --initial_model and --compression for each, under apps.cluster.")
+    if trained.distribution in config_lib.CLUSTERS:  # variants are trained by this process alone
+        changes = {item.name: item.default for item in dataclasses.fields(Config)
+                   if item.name in ("distribution", *workdir.DISTRIBUTION_FLAGS)} | changes
     compress(trained.replace(workdir=given.workdir), changes, parse_variants(given.variants))
 
 

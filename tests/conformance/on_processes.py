@@ -7,7 +7,6 @@ import os
 import sys
 
 import numpy as np
-import tensorflow as tf
 
 from strategies import cluster, distribution
 from strategies.distribution import asynchronous
@@ -23,7 +22,6 @@ def main(name, entry_name, path):
         asynchronous.serve(TIMEOUT)
         return
     strategy = distribution.create(name, cluster_timeout=TIMEOUT)
-    tf.config.experimental.enable_op_determinism()
     entry = next(entry for entry in CATALOGUE if entry.name == entry_name)
     model = replicas.train(strategy, distribution_properties._seeded(entry), distribution_properties._compile,
                            distribution_properties._batches(entry))

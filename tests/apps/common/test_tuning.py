@@ -99,6 +99,8 @@ def test_bad_input(tmp_path):
         tuning.sweep(base, quiet([]), objective="score", tuner="bayes")
     with pytest.raises(ValueError, match="Unknown searchable field 'batch_size': expected one of"):
         tuning.sweep(base, quiet([]), objective="score", names=["batch_size"])
+    with pytest.raises(ValueError, match="--distribution=async is for one training; a sweep makes many"):
+        tuning.sweep(base.replace(distribution="async"), quiet([]), objective="score")
     assert not (tmp_path / "sweep").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is not empty and holds no sweep"):

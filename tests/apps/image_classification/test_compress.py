@@ -173,6 +173,11 @@ def test_bad_variants(trained, variants, message):
         run_compress(f"--workdir={trained}", f"--variants={variants}")
 
 
+def test_variants_are_made_in_one_process(trained):
+    with pytest.raises(ValueError, match="--distribution=multi_worker is for one training"):
+        run_compress(f"--workdir={trained}", "--distribution=multi_worker")
+
+
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(ValueError, match="is not the workdir of a run"):
         run_compress(f"--workdir={tmp_path}")
