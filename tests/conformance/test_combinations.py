@@ -1,0 +1,90 @@
+"""Any strategy × any compression × any precision: it trains, or says before training that it cannot."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from apps.image_classification import train as train_lib
+from apps.image_classification.config import Config
+from strategies import compression
+from strategies.distribution import DISTRIBUTIONS
+from strategies.supervisor import Supervisor
+
+pytestmark = pytest.mark.conformance
+FLAGS = {"data": "digits", "model": "resnet20", "width": 0.25, "batch_size": 64, "epochs": 2, "compression_epochs": 1,
+         "export": "none", "verbose": 0, "keep": "last", "num_representative": 32}
+OPTIONS = {"sync": {"num_devices": 2}, "pipeline": {"num_devices": 2, "micro_batches": 2},
+           "model_parallel": {"mesh": "batch:2,model:2"}, "federated": {"clients": 4, "client_share": 0.5}}
+SIZES = {"multi_worker": {"workers": 2}, "async": {"workers": 2, "servers": 1}}
+# (strategy, flag): what is said before training.
+REFUSED = {("model_parallel", "quantize"): "--compression=quantize does not work",
+           ("model_parallel", "low_bit"): "--compression=low_bit does not work",
+           ("async", "mixed_float16"): "--precision=mixed_float16 scales the loss"}
+
+
+def train(workdir, distribution, **flags):
+    """(exit code, what was said)."""
+    flags = {**FLAGS, **OPTIONS.get(distribution, {}), "distribution": distribution, **flags}
+    if distribution not in SIZES:
+        try:
+            train_lib.train(Config(workdir=str(workdir), **flags))
+            return 0, ""
+        except ValueError as error:
+            return 2, str(error)
+    lines = []
+    command = [sys.executable, "-m", "apps.image_classification.train", f"--workdir={workdir}",
+               *(f"--{name}={value}" for name, value in flags.items())]
+    # The chief's own words go to the terminal; those of the others are the same.
+    return Supervisor(command, max_restarts=0, report=lines.append, **SIZES[distribution]).run(), "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train_lib.train(Config(workdir=str(folder), **{**FLAGS, "epochs": 6}))
+    return folder
+
+
+def check(workdir, found, distribution, flag):
+    code, words = found
+    refusal = REFUSED.get((distribution, flag))
+    if refusal is not None:
+        assert code == 2 and not (workdir / "config.json").exists()
+        assert distribution in SIZES or refusal in words
+        return
+    assert code == 0, words
+    assert json.loads((workdir / "metrics.json").read_text())["test_accuracy"] > 0.3
+    model = keras.models.load_model(workdir / "model.keras", compile=False)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("method", compression.METHODS)
+@pytest.mark.parametrize("distribution", [name for name in DISTRIBUTIONS if name != "single"])
+def test_compression(trained, tmp_path, distribution, method):
+    start = {"distill_teacher": str(trained)} if method == "distill" else {"initial_model": str(trained)}
+    epochs = {"epochs": 8} if method == "distill" else {}
+    check(tmp_path / "run", train(tmp_path / "run", distribution, compression=method, **start, **epochs), distribution,
+          method)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("distribution", [name for name in DISTRIBUTIONS if name != "single"])
+def test_precision(tmp_path, distribution, precision):
+    found = train(tmp_path / "run", distribution, precision=precision, epochs=8)
+    check(tmp_path / "run", found, distribution, precision)
+
+
+@pytest.mark.parametrize("distribution", ["sync", "pipeline", "multi_worker", "async", "federated"])
+def test_quantization_by_tfmot(trained, tmp_path, distribution):
+    found = train(tmp_path / "run", distribution, compression="quantize", quantize_engine="tfmot",
+                  initial_model=str(trained))
+    check(tmp_path / "run", found, distribution, "tfmot")
+
+
+@pytest.mark.parametrize("distribution", [name for name in DISTRIBUTIONS if name != "single"])
+def test_what_does_not_compile_says_so(tmp_path, distribution):
+    code, _ = train(tmp_path / "run", distribution, jit_compile=True)
+    assert code == 2 and not (tmp_path / "run" / "config.json").exists()
