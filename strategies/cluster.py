@@ -185,6 +185,12 @@ def deadline(seconds):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def reason(error):
+    """The line of a TensorFlow error that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)
+
+
 def give_up(message, code=EXIT_RETRY):
     """Ends this process at once, whatever TensorFlow's threads wait for."""
     print(f"error: {message}", file=sys.stderr, flush=True)

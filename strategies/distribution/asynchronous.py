@@ -95,7 +95,6 @@ class Asynchronous:
         log = staleness.StalenessLog(meter, self._bound, _writer_beside(callbacks))
         watch = Watch(model, self._timeout)
         model._pss_evaluation_shards = self._num_workers
-
         size = downpour.steps_of_closure(self._n_push, self._n_fetch)
 
         def batches_from(closure):
@@ -117,8 +116,8 @@ class Asynchronous:
                                     callbacks=[watch.callback, log, *callbacks], verbose=verbose and 2)
         except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.FailedPreconditionError) as error:
             raise cluster.ClusterError("a parameter server is gone, and the weights with it "
-                                       f"({str(error).splitlines()[0]}). Start the cluster again: training resumes "
-                                       "from its checkpoint.") from error
+                                       f"({cluster.reason(error)}). Start the cluster again: training resumes from its "
+                                       "checkpoint.") from error
 
     def gather(self, model):
         """The trained weights as one ordinary model."""

@@ -8,7 +8,7 @@ from strategies import cluster
 from strategies.copying import copy_model
 from strategies.distribution import segments
 from strategies.distribution.micro_batches import micro_batches
-from strategies.distribution.peers import Peers
+from strategies.distribution.peers import Peers, lost_peers
 from strategies.distribution.sharing import check_batch, synchronized_batch_norm
 
 _HEARTBEAT_SECONDS = 5  # after which a process that was killed is missed
@@ -36,7 +36,6 @@ class MultiWorker:
         cluster.meet(own, cluster_timeout)
         with cluster.deadline(cluster_timeout):
             self._strategy = _connect(own, cluster_timeout)
-        self._timeout = cluster_timeout
         self.peers = Peers(self._strategy, own)
         self._parts, self._synchronize_batch_norm = micro_batches, synchronize_batch_norm
 
@@ -65,17 +64,13 @@ class MultiWorker:
 
             return self._strategy.distribute_datasets_from_function(of_worker)
 
-        with synchronized_batch_norm(model, self._synchronize_batch_norm), micro_batches(model, self._parts):
-            try:
-                return segments.fit(model, lambda step: rows_of(train, step), train.steps_per_epoch,
-                                    start_step=start_step, total_steps=total_steps,
-                                    validation=None if validation is None else rows_of(validation),
-                                    validation_steps=None if validation is None else validation.steps_per_epoch,
-                                    callbacks=callbacks, verbose=verbose if self.peers.is_chief else 0)
-            except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError,
-                    tf.errors.CancelledError, tf.errors.InternalError) as error:
-                raise cluster.ClusterError(f"another worker is gone, or silent for --cluster_timeout={self._timeout:g} "
-                                           f"s ({_reason(error)}).") from error
+        with synchronized_batch_norm(model, self._synchronize_batch_norm), micro_batches(model, self._parts), \
+                lost_peers():
+            return segments.fit(model, lambda step: rows_of(train, step), train.steps_per_epoch,
+                                start_step=start_step, total_steps=total_steps,
+                                validation=None if validation is None else rows_of(validation),
+                                validation_steps=None if validation is None else validation.steps_per_epoch,
+                                callbacks=callbacks, verbose=verbose if self.peers.is_chief else 0)
 
     def gather(self, model):
         """The trained weights as one ordinary model. Statistics that differ between replicas are averaged."""
@@ -108,9 +103,3 @@ def _in_parts(dataset, number):
         return tf.data.Dataset.range(number).map(part)
 
     return dataset.flat_map(parts)
-
-
-def _reason(error):
-    """The line of TensorFlow's message that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)

@@ -4,6 +4,7 @@ Each process runs the same program. One of them, the chief, writes the run; the 
 that every line of the program, and every collective operation in it, is reached by all.
 """
 
+import contextlib
 import io
 import json
 import pathlib
@@ -14,6 +15,19 @@ import numpy as np
 import tensorflow as tf
 
 from strategies import cluster
+
+_LOST = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError, tf.errors.CancelledError,
+         tf.errors.InternalError)
+
+
+@contextlib.contextmanager
+def lost_peers():
+    """Within it TensorFlow's errors about other processes are a `ClusterError`."""
+    try:
+        yield
+    except _LOST as error:
+        raise cluster.ClusterError(f"another process of the group is gone or silent ({cluster.reason(error)}). Start "
+                                   "the group again: training resumes from its checkpoint.") from error
 
 
 class Alone:
@@ -56,7 +70,8 @@ class Peers:
 
     def any(self, flags):
         """As of `Alone`; all processes call it at the same step."""
-        return [bool(value) for value in self._sum(tf.constant(flags, tf.int32)).numpy()]
+        with lost_peers():
+            return [bool(value) for value in self._sum(tf.constant(flags, tf.int32)).numpy()]
 
     def agree(self, value):
         """As of `Alone`; all processes call it, and what the others say is not heard."""
@@ -81,9 +96,10 @@ class Peers:
 
     def _share(self, content):
         """The chief's bytes."""
-        size = int(self._of_chief(tf.constant([len(content)], tf.int32)).numpy()[0])
-        padded = content.ljust(-(-size // 4) * 4, b"\0") if self.is_chief else bytes(-(-size // 4) * 4)
-        return self._of_chief(tf.constant(np.frombuffer(padded, np.int32))).numpy().tobytes()[:size]
+        with lost_peers():
+            size = int(self._of_chief(tf.constant([len(content)], tf.int32)).numpy()[0])
+            padded = content.ljust(-(-size // 4) * 4, b"\0") if self.is_chief else bytes(-(-size // 4) * 4)
+            return self._of_chief(tf.constant(np.frombuffer(padded, np.int32))).numpy().tobytes()[:size]
 
     def _all_reduce(self, values, of_chief):
         def in_replica(values):

@@ -54,13 +54,18 @@ def test_a_chain_under_servers_survives_the_death_of_one(tmp_path):
     assert all(0 <= row["dropped_share"] < 1 and row["staleness_max"] >= 0 for row in rows)
 
 
-def test_who_never_comes_is_a_clear_error(tmp_path):
-    port, other = free_ports(2)
-    task = {"cluster": {"worker": [f"127.0.0.1:{port}", f"127.0.0.1:{other}"]}, "task": {"type": "worker", "index": 0}}
+@pytest.mark.parametrize("distribution, job, words", [
+    ("multi_worker", "worker", "no answer from 127.0.0.1:{other} within --cluster_timeout=3 s"),
+    ("async", "chief", "no answer from 127.0.0.1:{own}, 127.0.0.1:{other} within --cluster_timeout=3 s"),
+    ("async", "ps", "no answer from the coordinator, 127.0.0.1:{chief}, within --cluster_timeout=3 s")])
+def test_who_never_comes_is_a_clear_error(tmp_path, distribution, job, words):
+    ports = dict(zip(("own", "other", "chief"), free_ports(3)))
+    own, other, chief = (f"127.0.0.1:{port}" for port in ports.values())
+    jobs = {"worker": [own, other]} if job == "worker" else {"chief": [chief], "worker": [own], "ps": [other]}
     done = subprocess.run(
-        [sys.executable, "-m", "apps.image_classification.train", "--distribution=multi_worker", "--cluster_timeout=3",
-         f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, timeout=120,
-        env={**os.environ, "TF_CONFIG": json.dumps(task)})
+        [sys.executable, "-m", "apps.image_classification.train", f"--distribution={distribution}",
+         "--cluster_timeout=3", f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "TF_CONFIG": json.dumps({"cluster": jobs, "task": {"type": job, "index": 0}})})
     assert done.returncode == cluster.EXIT_RETRY
-    assert f"error: no answer from 127.0.0.1:{other} within --cluster_timeout=3 s" in done.stderr
+    assert f"error: {words.format(**ports)}" in done.stderr
     assert not (tmp_path / "run").exists()
