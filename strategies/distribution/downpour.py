@@ -43,7 +43,7 @@ def local_steps(model, n_push, n_fetch, note_fetch):
         """Of one batch, with respect to the copies; and the metrics."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(copies)
-            with _read_as(variables, copies):
+            with _read_as(model, copies):
                 metrics = one_step(batch)
             loss, wanted = taken.pop()
         gradients = tape.gradient(loss, copies, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -76,11 +76,25 @@ def local_steps(model, n_push, n_fetch, note_fetch):
 
 
 @contextlib.contextmanager
-def _read_as(variables, values):
-    """Within it reading a variable gives another value."""
-    with distribute_utils.cache_variable_reads():
-        for variable, value in zip(variables, values):
-            variable = getattr(variable, "_variable", variable)  # beneath automatic casts
-            variable._cache = value
-            variable._current_new_cache_scope_count = distribute_utils.caching_scope_local.new_cache_scope_count
-        yield
+def _read_as(model, values):
+    """Within it reading the trainable variables of a model gives other values."""
+    try:
+        with distribute_utils.cache_variable_reads():
+            for variable, value in zip(_beneath(model.trainable_variables), values):
+                variable._cache = value
+                variable._current_new_cache_scope_count = distribute_utils.caching_scope_local.new_cache_scope_count
+            yield
+    finally:
+        # TensorFlow counts its scopes by thread, so another thread might take what was read here for its own.
+        metrics = [variable for metric in model.metrics for variable in metric.variables]
+        for variable in _beneath([*model.weights, *metrics, *model.optimizer.variables]):
+            variable._cache, variable._current_new_cache_scope_count = None, 0
+
+
+def _beneath(variables):
+    """The caching variables beneath automatic casts, and the parts of divided ones."""
+    for variable in variables:
+        if isinstance(variable, tf.__internal__.distribute.ShardedVariable):
+            yield from variable.variables
+        else:
+            yield getattr(variable, "_variable", variable)

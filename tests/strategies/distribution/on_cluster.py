@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from apps.common import splits
 from strategies import cluster, distribution
 from strategies.distribution import asynchronous
 from tests.strategies.distribution import replicas
@@ -64,6 +65,23 @@ def one_worker():
     model, _ = fitted(strategy, optimizer())
     expected, _ = fitted(distribution.create("single"), optimizer())
     np.testing.assert_allclose(model.get_weights()[0], expected.get_weights()[0], rtol=1e-12)
+
+
+def downpour_evaluates():
+    """Copies of the weights stay in their step: moving statistics and metrics are read from the servers after it."""
+    strategy = distribution.create("async", n_push=2, n_fetch=2, cluster_timeout=TIMEOUT)
+    stream, logs = replicas.stream(*data(), BATCH), Logs()
+    with strategy.scope():
+        model = keras.Sequential([keras.layers.BatchNormalization(input_shape=[3]), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.01), "mse", metrics=["mae"])
+        model.optimizer.build(model.trainable_variables)
+    x, y = data()
+    evaluation = splits.evaluation_stream(48, 8, lambda index: (tf.gather(x, index), tf.gather(y, index)))
+    strategy.fit(model, stream, start_step=0, total_steps=STEPS, validation=evaluation, callbacks=[logs], verbose=0)
+    plain = strategy.gather(model)
+    plain.compile(loss="mse", metrics=["mae"])
+    for name, value in zip(("val_loss", "val_mae"), plain.evaluate(evaluation(), verbose=0)):
+        np.testing.assert_allclose(logs.epochs[-1][name], value, rtol=1e-6)
 
 
 class Logs(keras.callbacks.Callback):
@@ -127,6 +145,6 @@ if __name__ == "__main__":
         asynchronous.serve(TIMEOUT)
     else:
         for name in sys.argv[1:]:
-            {each.__name__: each for each in (downpour, one_worker, dropped, parts)}[name]()
+            globals()[name]()
             print(f"{name} holds", flush=True)
             cluster.check_port = lambda address: None  # this process has it now
