@@ -5,6 +5,16 @@ Four logical devices on the processor stand in for accelerators; they cannot be 
 
 import apps  # noqa: F401  isort: skip
 
+import pytest
+from tensorflow.python.framework import config as tf_config
+
 from strategies.distribution import devices
 
 devices.local_devices(4)
+
+
+@pytest.fixture(autouse=True)
+def no_determinism_is_left():
+    """A test that trains by the application leaves TensorFlow deterministic, in which XLA refuses some gradients."""
+    yield
+    tf_config.disable_op_determinism()

@@ -11,7 +11,7 @@ import sys
 import pytest
 from absl import flags
 
-from apps import tune
+from apps import cluster, tune
 from apps.common import flagging
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -38,6 +38,13 @@ def test_commands_of_the_readmes_parse(module, arguments):
         assert {a.split("=")[0].lstrip("-") for a in arguments if a.startswith("--")} <= known
         return
     values = flags.FlagValues()
+    if module == "apps.cluster":
+        end = arguments.index("--")
+        cluster.define_flags(values)
+        values(["program", *arguments[:end]])
+        assert arguments[end + 1:end + 3] == ["python", "-m"]
+        test_commands_of_the_readmes_parse(arguments[end + 3], arguments[end + 4:])
+        return
     if module == "apps.tune":
         tune.define_flags(values)
         package = f"apps.{tune.app_named(arguments)}"

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 
 import tensorflow as tf
 import tf_keras as keras
@@ -277,14 +278,20 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGTERM, self._note)
+            me = weakref.ref(self)  # a training that fails must not be kept, with the lock of its workdir
+
+            def note(number, frame):
+                if me() is None:
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                    signal.raise_signal(signal.SIGTERM)
+                else:
+                    me()._asked_to_end = True
+
+            self._handler = signal.signal(signal.SIGTERM, note)
 
     def on_train_end(self, logs=None):
         if self._handler is not None:
             signal.signal(signal.SIGTERM, self._handler)
-
-    def _note(self, number, frame):
-        self._asked_to_end = True
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self._monitor)

@@ -5,10 +5,8 @@ that every line of the program, and every collective operation in it, is reached
 """
 
 import contextlib
-import io
 import json
 import pathlib
-import tarfile
 import time
 
 import numpy as np
@@ -16,6 +14,7 @@ import tensorflow as tf
 
 from strategies import cluster
 
+_CHUNK = 64 << 20  # bytes of a file sent at once
 _LOST = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError, tf.errors.CancelledError,
          tf.errors.InternalError)
 
@@ -79,15 +78,15 @@ class Peers:
 
     def share_folder(self, path, patterns):
         """As of `Alone`: the files are written to `path` in the other processes, where it is another folder."""
-        path, archive = pathlib.Path(path), io.BytesIO()
-        if self.is_chief:
-            with tarfile.open(fileobj=archive, mode="w") as file:
-                for found in sorted({found for pattern in patterns for found in path.glob(pattern)}):
-                    file.add(found, found.relative_to(path))
-        content = self._share(archive.getvalue())
-        if not self.is_chief:
-            with tarfile.open(fileobj=io.BytesIO(content)) as file:
-                file.extractall(path, filter="data")
+        path = pathlib.Path(path)
+        found = {file for pattern in patterns for file in path.glob(pattern)}
+        for name, size in self.agree(sorted((str(file.relative_to(path)), file.stat().st_size) for file in found)):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            with open(path / name, "rb" if self.is_chief else "wb") as file:
+                for _ in range(0, size, _CHUNK):
+                    content = self._share(file.read(_CHUNK) if self.is_chief else b"")
+                    if not self.is_chief:
+                        file.write(content)
 
     def wait_for_chief(self):
         """As of `Alone`."""
