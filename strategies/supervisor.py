@@ -195,9 +195,8 @@ class Supervisor:
         until = time.monotonic() + 1
         while self._selector.get_map() and time.monotonic() < until:
             self._relay(0.05)  # what they wrote last
-        for member in self._members:
-            if member.process is not None and member.process.stdout is not None:
-                self._forget(member)
+        for key in list(self._selector.get_map().values()):
+            self._forget(key.fileobj)
 
     def _wait(self, members, seconds):
         until = time.monotonic() + seconds
@@ -216,17 +215,16 @@ class Supervisor:
                 content = b""
             member = key.data
             if not content:
-                self._forget(member)
+                self._forget(key.fileobj)
                 continue
             *lines, member.line = (member.line + content).split(b"\n")
             for line in lines:
                 if not line.startswith(_NOISE):
                     self._report(f"{member.name}: {line.decode(errors='replace')}")
 
-    def _forget(self, member):
-        if not member.process.stdout.closed:
-            self._selector.unregister(member.process.stdout)
-            member.process.stdout.close()
+    def _forget(self, stream):
+        self._selector.unregister(stream)
+        stream.close()
 
 
 def free_ports(number):
@@ -243,7 +241,10 @@ def free_ports(number):
 def _is_stopped(pid):
     if not hasattr(os, "waitid"):
         return False
-    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    try:
+        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # it has ended since
+        return False
 
 
 def _pause(deaths):
