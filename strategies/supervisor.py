@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from strategies.cluster import EXIT_RETRY, VARIABLE
@@ -65,24 +66,29 @@ class Supervisor:
         self._command, self._max_restarts, self._report = list(command), max_restarts, report
         self._sizes = {"chief": 1, "worker": workers, "ps": servers} if servers else {"worker": workers}
         self.restarts, self._signal, self._selector = 0, None, selectors.DefaultSelector()
-        self._members, self._cluster, self._early_deaths = [], {}, 0
+        self._members, self._cluster, self._early_deaths, self._temporary = [], {}, 0, None
 
     def run(self):
         """Returns the exit code: the chief's, or 143 or 130 when this process was asked to end."""
         before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            self._start_group()
-            while True:
-                self._relay(_POLL_SECONDS)
-                if self._signal is not None:
-                    return self._stop()
-                code = self._look()
-                if code is not None:
-                    return code
-        finally:
-            self._end(grace=0)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        # Members that are killed cannot remove their temporary files, so they get a place that is removed here.
+        with tempfile.TemporaryDirectory(prefix="usagi_cluster_", ignore_cleanup_errors=True) as self._temporary:
+            try:
+                return self._run()
+            finally:
+                self._end(grace=0)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def _run(self):
+        self._start_group()
+        while True:
+            self._relay(_POLL_SECONDS)
+            if self._signal is not None:
+                return self._stop()
+            code = self._look()
+            if code is not None:
+                return code
 
     @property
     def processes(self):
@@ -102,7 +108,8 @@ class Supervisor:
 
     def _start(self, member):
         task = {"cluster": self._cluster, "task": {"type": member.job, "index": member.index}}
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, VARIABLE: json.dumps(task)}
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "TMPDIR": self._temporary,
+                       VARIABLE: json.dumps(task)}
         if member.job == "ps":
             environment["CUDA_VISIBLE_DEVICES"] = "-1"  # weights on servers are in main memory
         output = None if self._leads(member) else subprocess.PIPE

@@ -13,7 +13,7 @@ import math
 import tensorflow as tf
 from tensorflow.python.distribute import distribute_utils
 
-from strategies.compression.hooks import forget_traces
+from strategies.replacing import replaced, trained_by
 
 
 def steps_of_closure(n_push, n_fetch):
@@ -66,13 +66,8 @@ def local_steps(model, n_push, n_fetch, note_fetch):
                 sums = None
         return metrics
 
-    model.__dict__["train_step"], optimizer.minimize = train_step, minimize
-    forget_traces(model)
-    try:
+    with trained_by(model, train_step), replaced(optimizer, minimize=minimize):
         yield
-    finally:
-        del model.__dict__["train_step"], optimizer.minimize
-        forget_traces(model)
 
 
 @contextlib.contextmanager

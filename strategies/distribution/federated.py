@@ -19,10 +19,10 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from strategies.compression.hooks import forget_traces
 from strategies.copying import copy_model
 from strategies.distribution import segments
 from strategies.distribution.peers import Alone
+from strategies.replacing import trained_by
 
 PIECES = 2  # of a client's data
 _PURPOSES = {"choose": 1, "fail": 2, "order": 3, "noise": 4}  # keep the streams of random numbers apart
@@ -157,16 +157,8 @@ def _rounds(model, clients, steps):
         optimizer.iterations.assign(first + steps)
         return {metric.name: metric.result() for metric in model.metrics}
 
-    before = model.__dict__.get("train_step")
-    model.__dict__["train_step"] = round_step
-    forget_traces(model)
-    try:
+    with trained_by(model, round_step):
         yield
-    finally:
-        del model.__dict__["train_step"]
-        if before is not None:
-            model.__dict__["train_step"] = before
-        forget_traces(model)
 
 
 def labels_of(train):

@@ -9,6 +9,8 @@ import contextlib
 
 import tensorflow as tf
 
+from strategies.replacing import replaced
+
 
 class Held:
     """Stands in for a variable: what is assigned is seen by what reads later."""
@@ -82,13 +84,9 @@ def held_updates(optimizer, adapt):
             if held.written:
                 held.variable.assign(adapt(held.value, held.variable))
 
-    inner.apply_gradients = apply_held
-    mesh, inner._mesh = inner._mesh, True  # lets Keras leave out what belongs to `tf.distribute`
-    try:
+    # With a mesh Keras leaves out what belongs to `tf.distribute`.
+    with replaced(inner, apply_gradients=apply_held, _mesh=True):
         yield
-    finally:
-        inner._mesh = mesh
-        inner.apply_gradients = apply
 
 
 def _has_variables(value):

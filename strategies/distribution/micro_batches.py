@@ -11,7 +11,7 @@ import threading
 
 import tensorflow as tf
 
-from strategies.compression.hooks import forget_traces
+from strategies.replacing import replaced, trained_by
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def micro_batches(model, parts, *, overlap=False):
     if parts == 1:
         yield
         return
-    whole_step, collected = model.train_step, Collector(model.optimizer)
+    whole_step, collector = model.train_step, Collector(model.optimizer)
 
     def train_step(data):
         counters = counters_of(model)
@@ -36,7 +36,7 @@ def micro_batches(model, parts, *, overlap=False):
         for index in range(parts):
             with tf.control_dependencies([] if overlap else finished):
                 part = tf.nest.map_structure(lambda t, index=index: rows_of_part(t, index, parts), data)
-            with as_part(index, parts), collected as pairs:
+            with as_part(index, parts), collector as pairs:
                 metrics = whole_step(part)
             if index < parts - 1:
                 for counter, value in zip(counters, before):
@@ -48,14 +48,8 @@ def micro_batches(model, parts, *, overlap=False):
         model.optimizer.apply_gradients([(None if s is None else s / parts, v) for s, v in zip(sums, variables)])
         return metrics
 
-    model.__dict__["train_step"] = train_step
-    forget_traces(model)
-    try:
+    with trained_by(model, train_step), collector.attached():
         yield
-    finally:
-        del model.__dict__["train_step"]
-        collected.remove()
-        forget_traces(model)
 
 
 def counters_of(model):
@@ -84,7 +78,10 @@ class Collector:
 
     def __init__(self, optimizer):
         self._optimizer, self._apply, self._thread = optimizer, optimizer.apply_gradients, threading.local()
-        optimizer.apply_gradients = self._apply_or_collect
+
+    def attached(self):
+        """Context in which the optimizer is under its control."""
+        return replaced(self._optimizer, apply_gradients=self._apply_or_collect)
 
     def _apply_or_collect(self, grads_and_vars, *args, **kwargs):
         pairs = getattr(self._thread, "pairs", None)
@@ -99,10 +96,6 @@ class Collector:
 
     def __exit__(self, *error):
         self._thread.pairs = None
-
-    def remove(self):
-        """Gives the optimizer its way back."""
-        self._optimizer.apply_gradients = self._apply
 
 
 @contextlib.contextmanager

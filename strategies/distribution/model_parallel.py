@@ -17,13 +17,14 @@ from tensorflow.experimental import dtensor
 from tf_keras.src import backend
 
 from layers import regularization
-from strategies.compression.hooks import forget_traces, leaf_layers
+from strategies.compression.hooks import leaf_layers
 from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.held import held_updates
 from strategies.distribution.micro_batches import Collector, as_part, counters_of, rows_of_part
 from strategies.distribution.peers import Alone
 from strategies.distribution.sharing import batch_norms, check_batch, raise_obstacle
+from strategies.replacing import replaced, traced_anew
 
 AXES = ("batch", "model")
 WHOLE = "-"
@@ -139,16 +140,11 @@ class ModelParallel:
         """Within it Keras' `fit` and `evaluate` put batches on the mesh and compute there."""
         collector = Collector(model.optimizer)
         train = self._step_in_parts(model, collector) if self._parts > 1 else self._step(model.train_step)
-        for name, step in (("train", train), ("test", self._step(model.test_step))):
-            # Keras calls the maker for a function of an iterator over batches.
-            model.__dict__[f"make_{name}_function"] = _maker(step, getattr(model, f"_{name}_counter"))
-        forget_traces(model)
-        try:
+        # Keras calls the makers for functions of an iterator over batches.
+        makers = {f"make_{name}_function": _maker(step, getattr(model, f"_{name}_counter"))
+                  for name, step in (("train", train), ("test", self._step(model.test_step)))}
+        with collector.attached(), replaced(model, **makers), traced_anew(model):
             yield
-        finally:
-            del model.__dict__["make_train_function"], model.__dict__["make_test_function"]
-            collector.remove()
-            forget_traces(model)
 
     def _step(self, step):
         compiled = tf.function(step, reduce_retracing=True)
@@ -197,11 +193,8 @@ class ModelParallel:
             mask = draw(*args, **kwargs)
             return dtensor.relayout(mask, self._whole(mask))
 
-        regularization.keep_mask = keep_mask
-        try:
+        with replaced(regularization, keep_mask=keep_mask):
             yield
-        finally:
-            regularization.keep_mask = draw
 
     def _put_batch(self, value):
         """A tensor [B, ...] on the mesh, cut along the batch where that divides it: the last batch of an evaluation may
@@ -326,13 +319,10 @@ def _is_mean_of_tiles(layer):
 def _means_of_tiles(model):
     """Within it average pooling is a mean over axes, since DTensor has no rule for the gradient of its kernel."""
     layers = [layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.AveragePooling2D)]
-    for layer in layers:
-        layer.__dict__["call"] = functools.partial(_mean_of_tiles, *layer.pool_size)
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as changes:
         for layer in layers:
-            del layer.__dict__["call"]
+            changes.enter_context(replaced(layer, call=functools.partial(_mean_of_tiles, *layer.pool_size)))
+        yield
 
 
 def _mean_of_tiles(rows, columns, inputs):
@@ -348,11 +338,8 @@ def _is_sum_of_shifts(layer):
 @contextlib.contextmanager
 def _sums_of_shifts():
     """Within it a depthwise convolution is a sum of shifted images, since DTensor has no rule for its kernel."""
-    kernel, backend.depthwise_conv2d = backend.depthwise_conv2d, _sum_of_shifts
-    try:
+    with replaced(backend, depthwise_conv2d=_sum_of_shifts):
         yield
-    finally:
-        backend.depthwise_conv2d = kernel
 
 
 def _sum_of_shifts(x, depthwise_kernel, strides=(1, 1), padding="valid", data_format=None, dilation_rate=(1, 1)):

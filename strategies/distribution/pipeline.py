@@ -18,12 +18,12 @@ from tf_keras.src.engine.functional import Functional
 
 from layers.checking import unknown_name
 from strategies import graph
-from strategies.compression.hooks import forget_traces
 from strategies.copying import copy_model
 from strategies.distribution import devices, segments
 from strategies.distribution.micro_batches import micro_batches
 from strategies.distribution.peers import Alone
 from strategies.distribution.sharing import check_batch, raise_obstacle
+from strategies.replacing import replaced, trained_by
 
 PLACEMENTS = ("stages", "branches")
 
@@ -101,9 +101,6 @@ class Pipeline:
     @contextlib.contextmanager
     def _placed(self, model):
         """Within it the layers of the plan, their gradients and their updates are computed on their devices."""
-        placed = [(layer, layer.__dict__.get("call")) for layer in model.layers if layer.name in self.plan]
-        for layer, _ in placed:
-            layer.__dict__["call"] = _on_device(self.plan[layer.name], layer.call)
         train_step, optimizer = model.train_step, getattr(model.optimizer, "inner_optimizer", model.optimizer)
         update_step = optimizer.update_step
 
@@ -115,19 +112,13 @@ class Pipeline:
             with tf.device(variable.device):
                 return update_step(gradient, variable)
 
-        before = model.__dict__.get("train_step")
-        model.__dict__["train_step"], optimizer.update_step = placed_step, placed_update
-        forget_traces(model)
-        try:
+        with contextlib.ExitStack() as changes:
+            for layer in model.layers:
+                if layer.name in self.plan:
+                    changes.enter_context(replaced(layer, call=_on_device(self.plan[layer.name], layer.call)))
+            changes.enter_context(trained_by(model, placed_step))
+            changes.enter_context(replaced(optimizer, update_step=placed_update))
             yield
-        finally:
-            for holder, name, value in [(model, "train_step", before), *((layer, "call", c) for layer, c in placed)]:
-                if value is None:
-                    del holder.__dict__[name]
-                else:
-                    holder.__dict__[name] = value
-            del optimizer.update_step
-            forget_traces(model)
 
     def _place(self, operation):
         """The device of an operation of the training step that stands in no layer's call.

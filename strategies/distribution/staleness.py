@@ -11,7 +11,7 @@ import threading
 import tensorflow as tf
 import tf_keras as keras
 
-from strategies.compression.hooks import forget_traces
+from strategies.replacing import replaced, trained_by
 
 LARGEST = 256  # staleness counted apart; larger ones are counted together
 
@@ -76,18 +76,10 @@ def bounded(model, meter, largest=None):
             meter.counts.assign_add(tf.one_hot(tf.minimum(stale, LARGEST), LARGEST + 1, dtype=tf.int64))
         return optimizer.iterations
 
-    inner_step = model.__dict__.get("train_step")
-    model.__dict__["train_step"] = train_step
     # Decay belongs to the update, and must be left out with it.
-    optimizer._internal_apply_gradients, optimizer._apply_weight_decay = apply, lambda variables: None
-    forget_traces(model)
-    try:
+    with trained_by(model, train_step), replaced(optimizer, _internal_apply_gradients=apply,
+                                                 _apply_weight_decay=lambda variables: None):
         yield note_fetch
-    finally:
-        del optimizer._internal_apply_gradients, optimizer._apply_weight_decay, model.__dict__["train_step"]
-        if inner_step is not None:
-            model.__dict__["train_step"] = inner_step
-        forget_traces(model)
 
 
 def _decay(optimizer, strategy, variables):

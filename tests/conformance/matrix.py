@@ -23,12 +23,13 @@ from tests.conformance import distribution_properties, properties
 from tests.conformance.catalogue import CATALOGUE
 
 PROPERTIES = {**properties.PROPERTIES, **distribution_properties.PROPERTIES}
-_ALL = ("strategies.distribution.segments", "strategies.distribution.single", "tests.strategies.distribution.replicas")
+_ALL = ("strategies.distribution.segments", "strategies.distribution.single", "strategies.replacing",
+        "strategies.distribution.micro_batches", "tests.strategies.distribution.replicas")
 _REPLICAS = ("strategies.distribution.synchronous", "strategies.distribution.sharing", *_ALL)
 # What a property depends on besides the entry and the module that it stands in.
 USED_BY = {
     "replicas": _REPLICAS,
-    "stages": ("strategies.distribution.pipeline", "strategies.distribution.micro_batches", *_ALL),
+    "stages": ("strategies.distribution.pipeline", *_ALL),
     "mesh": ("strategies.distribution.model_parallel", "strategies.distribution.held", *_ALL),
     "processes": ("strategies.distribution.multi_worker", "tests.conformance.on_processes", *_REPLICAS),
     "servers": ("strategies.distribution.asynchronous", "strategies.distribution.staleness",

@@ -206,3 +206,15 @@ def test_each_member_knows_its_task(tmp_path):
     assert contents[0]["cluster"] == contents[1]["cluster"]
     assert [content["task"] for content in contents] == [{"type": "worker", "index": index} for index in range(2)]
     assert len(set(contents[0]["cluster"]["worker"])) == 2
+
+
+def test_temporary_files_of_killed_members_are_removed(tmp_path):
+    command, notes = member(tmp_path, """
+        import tempfile
+        (notes.parent / f"folder {os.getpid()}").write_text(tempfile.mkdtemp())
+        if starts == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    assert run(command, workers=1)[0] == 0
+    folders = [pathlib.Path(path.read_text()) for path in tmp_path.glob("folder *")]
+    assert len(folders) == 2 and not any(folder.exists() or folder.parent.exists() for folder in folders)

@@ -52,6 +52,13 @@ def precision(request):
     workdir.set_precision("float32")
 
 
+@pytest.fixture
+def mixed_float16():
+    workdir.set_precision("mixed_float16")
+    yield
+    workdir.set_precision("float32")
+
+
 def per_example(y, logits):
     return keras.losses.categorical_crossentropy(y, logits, from_logits=True)
 
@@ -113,6 +120,31 @@ def test_micro_batches_equal_the_whole_batch(precision, strategy):
     found = replicas.train(strategy(), build, compiling("sgd"), data(precision))
     expected = replicas.train(Single(), build, compiling("sgd"), data(precision))
     assert replicas.largest_difference(expected, found) <= {"float32": 2e-5, "float64": 1e-12}[precision]
+
+
+@pytest.mark.usefixtures("mixed_float16")
+@pytest.mark.parametrize("scale, overflows", [(2.0**10, False), (2.0**40, True)])
+@pytest.mark.parametrize("strategy", [lambda: Single(micro_batches=4), lambda: Synchronous(num_devices=2),
+                                      lambda: Synchronous(num_devices=2, micro_batches=2)])
+def test_scaled_loss(strategy, scale, overflows):
+
+    def compile_model(model):
+        inner = keras.optimizers.SGD(0.1, momentum=0.9)
+        model.compile(keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=scale), LOSS)
+
+    models = []
+
+    def build():
+        models.append(network(dropout=0.5))
+        return models[-1]
+
+    found = replicas.train(strategy(), build, compile_model, data())
+    expected = replicas.train(Single(), build, compile_model, data())
+    assert replicas.largest_difference(expected, found) <= (0 if overflows else 4e-3)
+    scales = [float(model.optimizer.loss_scale) for model in models]
+    assert scales == ([scale / 8] * 2 if overflows else [scale] * 2)  # halved at each of the three steps
+    moved = replicas.largest_difference_of(*(m.trainable_weights for m in (network(dropout=0.5), found)))
+    assert moved == 0 if overflows else moved > 0.1
 
 
 def test_micro_batches_are_the_parts_one_after_another():
