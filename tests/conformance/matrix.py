@@ -6,6 +6,8 @@ depends on. It is written after each cell, so an interrupted run goes on where i
 representative of each family.
 """
 
+import apps  # noqa: F401  isort: skip
+
 import argparse
 import ast
 import functools
