@@ -56,20 +56,24 @@ def row_of(name, folder, results, seeds):
 
 
 def draw(rows):
-    """Accuracy and time of each setting, against the number of workers."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    """Accuracy against staleness, accuracy and time against the number of workers."""
+    figure, (over_staleness, *over_workers) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     labels = {-1: "any staleness", 0: "at most 0", 1: "at most 1", 2: "at most 2"}
     by_name = {row["setting"]: row for row in rows}
-    for axis, key, title in zip(axes, ("test_accuracy", "seconds"), ("test accuracy", "seconds of training")):
+    for fetch, marker in zip(FETCHES, "osD"):
+        mine = [row for row in rows if row["setting"].endswith(f"_bound_-1_fetch_{fetch}")]
+        over_staleness.plot([row["mean_staleness"] for row in mine], [row["test_accuracy"] for row in mine], marker,
+                            label=f"--n_fetch={fetch}")
+    over_staleness.set(xlabel="mean staleness, no bound", title="test accuracy")
+    over_staleness.legend(fontsize=8)
+    for axis, key, title in zip(over_workers, ("test_accuracy", "seconds"), ("test accuracy", "seconds of training")):
         for bound in BOUNDS:
             points = [(w, by_name[f"workers_{w}_bound_{bound}_fetch_1"][key]) for w in WORKERS
                       if f"workers_{w}_bound_{bound}_fetch_1" in by_name]
             axis.plot(*zip(*points), marker="o", label=labels[bound])
-        for fetch in FETCHES[1:]:
-            axis.plot([4], [by_name[f"workers_4_bound_-1_fetch_{fetch}"][key]], "s", label=f"--n_fetch={fetch}")
         axis.axhline(by_name["single"][key], color="black", linewidth=0.8, linestyle=":", label="single")
-        axis.set(xlabel="workers", title=title, xticks=WORKERS)
-    axes[1].legend(fontsize=8)
+        axis.set(xlabel="workers, --n_fetch=1", title=title, xticks=WORKERS)
+    over_workers[1].legend(fontsize=8)
     PICTURE.parent.mkdir(exist_ok=True)
     reporting.save_figure(figure, PICTURE)
 

@@ -8,6 +8,7 @@ Dean et al. 2012 ("Large Scale Distributed Deep Networks", section 4.1) on `tf.d
 """
 
 import contextlib
+import os
 import pathlib
 import threading
 import time
@@ -194,7 +195,9 @@ def serve(cluster_timeout):
     if "chief" not in own.jobs:
         raise ValueError("TF_CONFIG names no coordinator: expected its address as job chief.")
     server = tf.distribute.Server(tf.train.ClusterSpec({job: list(a) for job, a in own.jobs.items()}),
-                                  job_name=own.job, task_index=own.index, protocol="grpc")
+                                  job_name=own.job, task_index=own.index, protocol="grpc",
+                                  # With one thread, as on a single core, operations wait for each other for ever.
+                                  config=tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(os.cpu_count(), 8)))
     came, last = False, time.monotonic()
     while time.monotonic() - last < cluster_timeout:
         time.sleep(1)
