@@ -1,0 +1,88 @@
+"""Every legal mask, capture and score of random games against a board programmed as a beginner would."""
+
+import numpy as np
+import pytest
+
+from apps.alphago.go import rules as go
+from tests.apps.alphago.go.reference import Board
+
+
+def random_games(rules, number, *, passes=0.02):
+    """Plays games in step with references and compares everything after every move; returns how many moves."""
+    play, legal, score, is_over = (go.program(rules, name) for name in ("play", "legal", "score", "over"))
+    noise, size, points = np.random.default_rng(0), rules.size, rules.num_points
+    state = go.new(rules, number)
+    boards = [Board(size, superko=rules.superko, suicide=rules.suicide) for _ in range(number)]
+    ended, compared = np.zeros(number, bool), 0
+    while not ended.all():
+        masks = legal(state).numpy()
+        moves = np.full(number, points, np.int32)
+        for index, board in enumerate(boards):
+            if ended[index]:
+                continue
+            expected = np.zeros(points + 1, bool)
+            expected[[r * size + c for r, c in board.legal()] + [points]] = True
+            np.testing.assert_array_equal(masks[index], expected)
+            choices = np.flatnonzero(masks[index][:-1])
+            if len(choices) and noise.random() > passes:
+                moves[index] = noise.choice(choices)
+            board.play(None if moves[index] == points else divmod(int(moves[index]), size))
+            compared += 1
+        state = play(state, moves)
+        stones, scores, over = state.stones.numpy(), score(state).numpy(), is_over(state).numpy()
+        for index, board in enumerate(boards):
+            if ended[index]:
+                continue
+            expected = np.zeros([size, size], int)
+            for point, colour in board.stones.items():
+                expected[point] = colour
+            np.testing.assert_array_equal(stones[index].reshape(size, size), expected)
+            assert state.prisoners[index].numpy().tolist() == [board.prisoners[1], board.prisoners[-1]]
+            assert scores[index] == board.area() - rules.komi
+            assert over[index] == (board.passes >= 2 or len(board.positions) > rules.last_move)
+        ended |= over
+    return compared
+
+
+@pytest.mark.parametrize("size, number", [(5, 50), (9, 8), (13, 2), (19, 1)])
+@pytest.mark.parametrize("superko", [False, True])
+@pytest.mark.parametrize("suicide", [False, True])
+def test_against_a_beginners_board(size, number, superko, suicide):
+    if size > 9 and superko == suicide:
+        pytest.skip("one of the two at a time, for time")
+    rules = go.Rules(size=size, superko=superko, suicide=suicide, max_moves=int(1.2 * size**2))
+    assert random_games(rules, number) > 10 * number
+
+
+@pytest.mark.parametrize("size", [5, 9, 13, 19])
+def test_against_open_spiel(size, number=50):
+    spiel = pytest.importorskip("pyspiel", reason="open_spiel of the extra test is not there")
+    rules = go.Rules(size=size, komi=7.5, max_moves=2 * size**2)
+    play, legal, score, is_over = (go.program(rules, name) for name in ("play", "legal", "score", "over"))
+    game = spiel.load_game(f"go(board_size={size},komi=7.5,max_game_length={rules.last_move})")
+    theirs, state = [game.new_initial_state() for _ in range(number)], go.new(rules, number)
+    flip = np.append(np.arange(size * size).reshape(size, size)[::-1].ravel(), size * size)  # their rows begin below
+    noise, compared, judged = np.random.default_rng(size), 0, 0
+    live = np.ones(number, bool)
+    while live.any():
+        masks, stones = legal(state).numpy(), state.stones.numpy()
+        moves = np.full(number, size * size, np.int32)
+        for index in np.flatnonzero(live):
+            expected = np.zeros(size * size + 1, bool)
+            expected[flip[theirs[index].legal_actions()]] = True
+            np.testing.assert_array_equal(masks[index], expected)
+            planes = np.array(theirs[index].observation_tensor()).reshape(4, -1)[:, flip[:-1]]
+            np.testing.assert_array_equal(stones[index], planes[0] - planes[1])
+            moves[index] = noise.choice(np.flatnonzero(expected)) if noise.random() > 0.01 else size * size
+            theirs[index].apply_action(int(flip[moves[index]]))
+            compared += 1
+        state = play(state, moves)
+        over, scores = is_over(state).numpy(), score(state).numpy()
+        for index in np.flatnonzero(live):
+            if theirs[index].is_terminal():
+                live[index] = False  # also where a position came again, which is legal under simple ko
+                if over[index]:
+                    assert theirs[index].returns()[0] == np.sign(scores[index])
+                    judged += 1
+            assert not over[index] or not live[index]
+    assert compared > 20 * number and judged > 0
