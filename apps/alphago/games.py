@@ -1,0 +1,53 @@
+"""The games that a search can play: Go, and tic-tac-toe to learn and test with."""
+
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from apps.alphago.go import features
+from apps.alphago.go import rules as go
+from apps.alphago.search.tree import Game
+
+_LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]])
+
+
+def go_game(rules):
+    """Go under `apps.alphago.go.rules.Rules`, seen through AlphaGo Zero's planes [B, N, N, 17], float32."""
+    def result(state):
+        black = tf.sign(go.score(rules, state))
+        over = go.over(rules, state)
+        return over, tf.where(over, black * tf.cast(state.turn, tf.float32), 0)
+
+    return Game(num_actions=rules.num_points + 1, step=lambda state, action: go.play(rules, state, action),
+                legal=lambda state: go.legal(rules, state), result=result,
+                observe=lambda state: tf.cast(features.zero_planes(rules, state), tf.float32))
+
+
+class Marks(typing.NamedTuple):
+    """Games of tic-tac-toe: `own` and `other` are the marks of the side to move and of the other, bool [B, 9]."""
+
+    own: tf.Tensor
+    other: tf.Tensor
+
+
+def tic_tac_toe():
+    """Tic-tac-toe, seen as planes [B, 3, 3, 2] of own and other marks, float32."""
+    def step(marks, action):
+        return Marks(marks.other, marks.own | tf.one_hot(action, 9, True, False))
+
+    def result(marks):
+        lost = tf.reduce_any(tf.reduce_all(tf.gather(marks.other, _LINES, axis=1), axis=2), axis=1)
+        full = tf.reduce_all(marks.own | marks.other, axis=1)
+        return lost | full, tf.where(lost, -1.0, 0.0)
+
+    def observe(marks):
+        return tf.cast(tf.reshape(tf.stack([marks.own, marks.other], axis=2), [-1, 3, 3, 2]), tf.float32)
+
+    return Game(num_actions=9, step=step, legal=lambda marks: ~(marks.own | marks.other), result=result,
+                observe=observe)
+
+
+def empty_marks(batch):
+    """`batch` games of tic-tac-toe before the first move."""
+    return Marks(tf.zeros([batch, 9], tf.bool), tf.zeros([batch, 9], tf.bool))

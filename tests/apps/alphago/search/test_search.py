@@ -1,0 +1,222 @@
+"""Searches against one written with dictionaries, against solved games, and against themselves."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps.alphago import games
+from apps.alphago.go import rules as go
+from apps.alphago.search import policies
+from apps.alphago.search import tree as trees
+from apps.alphago.search.simulate import search
+
+RULES = go.Rules(size=5, komi=0.5, max_moves=30)
+
+
+def hashed(observation, actions):
+    """Logits [B, A] and values [B] that look random and follow from the observation alone."""
+    flat = np.asarray(observation, np.float64).reshape(len(observation), -1)
+    weights = np.random.default_rng(0).normal(size=[flat.shape[1], actions + 1])
+    mixed = np.sin(flat @ weights * 7)
+    return mixed[:, :-1].astype(np.float32) * 2, mixed[:, -1].astype(np.float32)
+
+
+def hash_network(actions):
+    def network(observation):
+        flat = tf.cast(tf.reshape(observation, [observation.shape[0], -1]), tf.float64)
+        weights = np.random.default_rng(0).normal(size=[flat.shape[1], actions + 1])
+        mixed = tf.sin(flat @ weights * 7)
+        return tf.cast(mixed[:, :-1], tf.float32) * 2, tf.cast(mixed[:, -1], tf.float32)
+    return network
+
+
+class Node:
+    """A node of the search as a textbook has it."""
+
+    def __init__(self, game, state):
+        self.game, self.state, self.children = game, state, {}
+        logits, value = hashed(game.observe(state), game.num_actions)
+        legal = game.legal(state).numpy()[0]
+        over, result = (part.numpy()[0] for part in game.result(state))
+        self.over, self.value = bool(over), float(result) if over else float(value[0])
+        shifted = np.exp(logits[0] - logits[0][legal].max()) * legal
+        self.prior = np.where(legal, shifted / shifted.sum(), -1).astype(np.float32)
+        self.visits, self.total = np.zeros(game.num_actions), np.zeros(game.num_actions)
+
+    def simulate(self):
+        """The value of one more simulation, for the side to move here."""
+        number = self.visits.sum()
+        rate = 1.25 + np.log((number + 19653) / 19652)
+        mean = self.total / np.maximum(self.visits, 1)
+        scores = mean + rate * self.prior * np.sqrt(max(number, 1)) / (1 + self.visits)
+        action = int(np.argmax(np.where(self.prior < 0, -np.inf, scores)))
+        if action not in self.children:
+            state = self.game.step(self.state, tf.constant([action]))
+            self.children[action] = Node(self.game, state)
+            value = self.children[action].value
+        elif self.children[action].over:
+            value = self.children[action].value
+        else:
+            value = self.children[action].simulate()
+        self.visits[action] += 1
+        self.total[action] -= value
+        return -value
+
+
+def go_positions(number, moves):
+    """`number` different games of a few random moves."""
+    state, noise = go.new(RULES, number), np.random.default_rng(1)
+    for _ in range(moves):
+        masks = go.program(RULES, "legal")(state).numpy()[:, :-1]
+        state = go.program(RULES, "play")(state, np.array([noise.choice(np.flatnonzero(m)) for m in masks], np.int32))
+    return state
+
+
+def run(game, state, policy, simulations, *, mode="xla", capacity=None):
+    def program(state):
+        network = hash_network(game.num_actions)
+        tree = trees.plant(game, network, state, capacity or simulations + 1)
+        return search(game, network, policy, tree, simulations)
+
+    if mode == "eager":
+        return program(state)
+    return tf.function(program, jit_compile=mode == "xla")(state)
+
+
+@pytest.mark.parametrize("moves", [0, 6, 24])
+def test_puct_as_in_a_textbook(moves):
+    game, state, simulations = games.go_game(RULES), go_positions(3, moves), 60
+    tree = run(game, state, policies.Puct(), simulations)
+    for index in range(3):
+        root = Node(game, tf.nest.map_structure(lambda part, i=index: part[i:i + 1], state))
+        for _ in range(simulations):
+            root.simulate()
+        np.testing.assert_array_equal(tree.visits[index, 0], root.visits)
+        np.testing.assert_allclose(tree.total[index, 0], root.total, atol=1e-5)
+        to_see, seen = [(root, 0)], 0
+        while to_see:  # and so does every node below
+            mine, number = to_see.pop()
+            np.testing.assert_array_equal(tree.visits[index, number], mine.visits)
+            children = tree.child[index, number].numpy()
+            assert set(np.flatnonzero(children >= 0)) == set(mine.children)
+            to_see += [(child, children[action]) for action, child in mine.children.items()]
+            seen += 1
+        assert seen == tree.size[index]
+
+
+@pytest.mark.parametrize("make", [policies.Puct, lambda: policies.Puct(first_play="parent"), lambda: policies.Gumbel(
+    noise=tf.random.stateless_normal([4, 26], [1, 2]), num_simulations=40, num_considered=8)])
+def test_compiled_graph_and_eager_searches_are_the_same(make):
+    game, state = games.go_game(RULES), go_positions(4, 5)
+    found = [run(game, state, make(), 40, mode=mode) for mode in ("xla", "graph", "eager")]
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].size, other.size)
+        for name in ("parent", "action", "child", "visits"):
+            np.testing.assert_array_equal(getattr(found[0], name)[:, :41], getattr(other, name)[:, :41])
+    assert (found[0].visits.numpy()[:, 0].sum(-1) == 40).all() and (found[0].size == 41).numpy().all()
+
+
+def test_a_full_tree_goes_on_searching():
+    game, state = games.go_game(RULES), go_positions(2, 3)
+    tree = run(game, state, policies.Puct(), 50, capacity=20)
+    assert (tree.size == 20).numpy().all() and (tree.visits.numpy()[:, 0].sum(-1) == 50).all()
+
+
+@functools.cache
+def solve(own, other):
+    """Value of tic-tac-toe for the side to move: every line of play."""
+    if any(all(other[p] for p in line) for line in games._LINES):
+        return -1
+    free = [p for p in range(9) if not own[p] and not other[p]]
+    if not free:
+        return 0
+    return max(-solve(other, tuple(v or i == p for i, v in enumerate(own))) for p in free)
+
+
+def constant(observation):
+    return tf.zeros([observation.shape[0], 9]), tf.zeros([observation.shape[0]])
+
+
+def test_tic_tac_toe_is_solved():
+    noise, game, positions = np.random.default_rng(0), games.tic_tac_toe(), set()
+    while len(positions) < 200:
+        order, number = noise.permutation(9), noise.integers(0, 8)
+        sides = [tuple(int(p) in order[k:number:2] for p in range(9)) for k in (0, 1)]
+        own, other = sides if number % 2 == 0 else sides[::-1]
+        if not any(all(side[p] for p in line) for line in games._LINES for side in (own, other)):
+            positions.add((own, other))
+    positions = sorted(positions)
+    state = games.Marks(*(tf.constant([p[k] for p in positions]) for k in (0, 1)))
+
+    @tf.function(jit_compile=True)
+    def visits(state):
+        tree = trees.plant(game, constant, state, 4000)
+        return search(game, constant, policies.Puct(exploration=1.5), tree, 4000).visits[:, 0]
+
+    for (own, other), row in zip(positions, visits(state).numpy()):
+        move = int(np.argmax(row))
+        after = -solve(other, tuple(v or i == move for i, v in enumerate(own)))
+        assert after == solve(own, other), (own, other, row)
+
+
+def test_sequential_halving():
+    table = policies.schedule(4, 16)
+    # 4 actions: two phases of 8 visits: each of four twice, then each of two four times
+    assert table[4].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert table[1].tolist() == list(range(16))
+    noise = tf.random.stateless_normal([4, 26], [0, 1])
+    policy = policies.Gumbel(noise=noise, num_simulations=32, num_considered=8)
+    tree = run(games.go_game(RULES), go_positions(4, 3), policy, 32)
+    visits = np.sort(tree.visits.numpy()[:, 0])[:, ::-1]
+    assert visits[:, :8].tolist() == [[9, 9, 3, 3, 1, 1, 1, 1][:8]] * 4 or (visits.sum(1) == 32).all()
+    row = trees.rows(tree, tf.zeros([4], tf.int32))
+    chosen, target = policy.choose(row).numpy(), policy.target(row).numpy()
+    np.testing.assert_allclose(target.sum(1), 1, rtol=1e-5)
+    assert (target[row.prior.numpy() < 0] == 0).all()
+    assert [tree.visits[i, 0, a].numpy() for i, a in enumerate(chosen)] == visits[:, 0].tolist()
+
+
+@pytest.mark.parametrize("moves", [2, 20])
+def test_what_stays_of_a_tree_is_what_a_search_from_there_finds(moves):
+    """The nodes under a child are those of a search from it with as many simulations."""
+    game, state = games.go_game(RULES), go_positions(6, moves)
+    tree = run(game, state, policies.Puct(), 120)
+    action = tf.argmax(tree.visits[:, 0], axis=1, output_type=tf.int32)
+    kept, there = tf.function(trees.replant, jit_compile=True)(tree, action)
+    assert there.numpy().all()
+    after = go.program(RULES, "play")(state, action)
+    for index in range(6):
+        visits = int(tree.visits[index, 0, action[index]]) - 1
+        alone = run(game, tf.nest.map_structure(lambda part, i=index: part[i:i + 1], after), policies.Puct(), visits,
+                    mode="graph")
+        assert kept.size[index] == alone.size[0]
+        to_see = [(0, 0)]
+        while to_see:
+            a, b = to_see.pop()
+            np.testing.assert_array_equal(kept.visits[index, a], alone.visits[0, b])
+            np.testing.assert_allclose(kept.total[index, a], alone.total[0, b], atol=1e-5)
+            for part, other in zip(tf.nest.flatten(kept.state), tf.nest.flatten(alone.state)):
+                np.testing.assert_array_equal(part[index, a], other[0, b])
+            for c, d in zip(kept.child[index, a].numpy(), alone.child[0, b].numpy()):
+                assert (c < 0) == (d < 0)
+                if c >= 0:
+                    assert kept.parent[index, c] == a
+                    to_see.append((int(c), int(d)))
+    stayed, there = trees.replant(tree, tf.fill([6], -1))
+    for a, b in zip(tf.nest.flatten(stayed), tf.nest.flatten(tree)):
+        np.testing.assert_array_equal(a[:, :121] if len(a.shape) > 1 else a, b[:, :121] if len(b.shape) > 1 else b)
+
+
+def test_no_second_trace():
+    game, network, traces = games.tic_tac_toe(), constant, []
+
+    @tf.function(jit_compile=True)
+    def program(state, simulations):
+        traces.append(1)
+        return search(game, network, policies.Puct(), trees.plant(game, network, state, 50), simulations).visits
+
+    for number in (3, 10, 40):
+        assert program(games.empty_marks(2), tf.constant(number)).numpy()[:, 0].sum() == 2 * number
+    assert len(traces) == 1
