@@ -87,10 +87,12 @@ class Hook(keras.layers.Layer):
         """
         value = tf.convert_to_tensor(value, dtype)
         synchronization = tf.VariableSynchronization.ON_READ if by_replica else tf.VariableSynchronization.AUTO
+        # Copies that are equal have no need of a mean, which whole numbers do not have.
+        aggregation = tf.VariableAggregation.MEAN if by_replica else tf.VariableAggregation.ONLY_FIRST_REPLICA
         with tf.name_scope(self._caller_name):
             return self.add_weight(name=name, shape=value.shape, dtype=value.dtype, trainable=False,
                                    initializer=keras.initializers.Constant(value.numpy()),
-                                   synchronization=synchronization, aggregation=tf.VariableAggregation.MEAN,
+                                   synchronization=synchronization, aggregation=aggregation,
                                    experimental_autocast=False)
 
     def weight(self, slot, value):

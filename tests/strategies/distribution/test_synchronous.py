@@ -176,6 +176,26 @@ def test_distillation(precision, hint):
     assert replicas.largest_difference(expected, found) <= {"float32": 2e-5, "float64": 1e-12}[precision]
 
 
+@pytest.mark.parametrize("make", [lambda: compression.WeightSharing(clusters=5), lambda: compression.LowBit(bits=4),
+                                  lambda: compression.Pruning(sparsity=0.5)])
+def test_weights_that_pass_through_a_function(precision, make):
+    method = make()
+
+    def build():
+        model = method.prepare(network(dropout=0.3))
+        for layer in model.layers:  # as after pruning for a while; the schedule itself begins with callbacks
+            for slot in getattr(getattr(layer, "compression_hook", None), "slots", ()):
+                mask = layer.compression_hook.mask(slot)
+                if mask is not None:
+                    mask.assign(tf.cast(tf.abs(slot.variable) > 0.1, mask.dtype))
+        return model
+
+    found, expected = (replicas.train(strategy, build, compiling("sgd"), data(precision), finish=method.finish)
+                       for strategy in (Synchronous(num_devices=2), Single()))
+    assert replicas.largest_difference(expected, found) <= {"float32": 2e-5, "float64": 1e-12}[precision]
+    assert replicas.largest_difference_of(*(m.trainable_weights for m in (network(dropout=0.3), found))) > 1e-2
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="batch_size=15 cannot be shared out over 2 replicas. Give a multiple of 2"):
         Synchronous(num_devices=2).check(None, replicas.stream(np.zeros([30, 1]), np.zeros([30, 1]), 15))
