@@ -54,10 +54,13 @@ def predict(model, inputs):
     options = tf.data.Options()
     options.autotune.enabled = False
     dataset = tf.data.Dataset.from_tensor_slices((inputs,)).batch(BATCH_SIZE).with_options(options)
-    dataset = model.distribute_strategy.experimental_distribute_dataset(dataset)  # replicas share each batch out
-    function = model.make_predict_function()
-    batches, num_samples = iter(dataset), len(tf.nest.flatten(inputs)[0])
-    parts = [function(batches) for _ in range(-(-num_samples // BATCH_SIZE))]
+    if isinstance(model.distribute_strategy, tf.distribute.ParameterServerStrategy):  # whose workers are busy, or gone
+        parts = [model(batch, training=False) for (batch,) in dataset]
+    else:
+        dataset = model.distribute_strategy.experimental_distribute_dataset(dataset)  # replicas share each batch out
+        function = model.make_predict_function()
+        batches, num_samples = iter(dataset), len(tf.nest.flatten(inputs)[0])
+        parts = [function(batches) for _ in range(-(-num_samples // BATCH_SIZE))]
     return tf.nest.map_structure(lambda *tensors: np.concatenate([t.numpy() for t in tensors]), *parts)
 
 

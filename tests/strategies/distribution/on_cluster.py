@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import splits
-from strategies import cluster, distribution
+from strategies import cluster, distribution, export
 from strategies.distribution import asynchronous
 from tests.strategies.distribution import replicas
 
@@ -82,6 +82,7 @@ def downpour_evaluates():
     plain.compile(loss="mse", metrics=["mae"])
     for name, value in zip(("val_loss", "val_mae"), plain.evaluate(evaluation(), verbose=0)):
         np.testing.assert_allclose(logs.epochs[-1][name], value, rtol=1e-6)
+    np.testing.assert_allclose(export.predict(model, x), plain(x), rtol=1e-6)  # the coordinator reads the servers
 
 
 class Logs(keras.callbacks.Callback):
