@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from apps.alphago import networks, winograd
+from apps.alphago.networks import Evaluator, Structure
+
+
+@pytest.mark.parametrize("size", [5, 9, 13, 19])
+def test_winograd_is_a_convolution(size):
+    noise = np.random.default_rng(0)
+    x, kernel = noise.normal(size=[2, size, size, 7]), noise.normal(size=[3, 3, 7, 5])
+    found = winograd.convolve(tf.constant(x, tf.float32), winograd.transform_kernel(kernel).astype("float32"))
+    np.testing.assert_allclose(found, tf.nn.conv2d(x, kernel, 1, "SAME"), atol=1e-4)
+    back, g, forth = winograd.matrices()
+    signal, taps = noise.normal(size=5), noise.normal(size=3)
+    np.testing.assert_allclose(back @ ((g @ taps) * (forth @ signal)), np.convolve(signal, taps[::-1], "valid"))
+
+
+def settled(structure):
+    """A model whose normalisations have seen something."""
+    keras.utils.set_random_seed(0)
+    model, noise = networks.build(structure), np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([noise.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    return model
+
+
+STRUCTURES = [Structure(blocks=2, filters=16), Structure(size=5, num_actions=26, blocks=3, filters=8, pooling_every=2),
+              Structure(size=13, num_actions=170, blocks=1, filters=8, ownership=True, score=True, pooling_every=1)]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+@pytest.mark.parametrize("use_winograd", [False, True])
+def test_an_evaluator_computes_what_the_model_does(structure, use_winograd, tmp_path):
+    model, planes = settled(structure), tf.cast(tf.random.stateless_uniform(
+        [4, structure.size, structure.size, structure.planes], [0, 1]) > 0.7, tf.float32)
+    model.save(tmp_path / "model.keras")
+    read = keras.models.load_model(tmp_path / "model.keras")
+    assert networks.structure_of(read) == structure
+    evaluator = Evaluator(networks.build(structure), use_winograd=use_winograd)
+    program = tf.function(evaluator, jit_compile=True)
+    program(planes)
+    evaluator.update(read)  # a compiled program sees it
+    logits, value = program(planes)
+    expected = model(planes)
+    np.testing.assert_allclose(logits, expected["policy"], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(value, expected["value"][:, 0], atol=1e-4)
+    assert program.experimental_get_tracing_count() == 1
+
+
+def test_parameters_of_the_paper():
+    # 19 blocks of 256 filters on 19x19: by hand, batch normalisation's 4 numbers a filter included
+    def conv(size, inputs, filters):
+        return size * size * inputs * filters + 4 * filters
+
+    tower = conv(3, 17, 256) + 38 * conv(3, 256, 256)
+    heads = conv(1, 256, 2) + (2 * 361 + 1) * 362 + conv(1, 256, 1) + (361 + 1) * 256 + 257
+    blocks, filters = networks.PRESETS["zero_19x256"]
+    model = networks.build(Structure(size=19, num_actions=362, blocks=blocks, filters=filters))
+    assert model.count_params() == tower + heads
+
+
+def test_another_model_is_refused():
+    with pytest.raises(ValueError, match="is no network of AlphaGo Zero: expected layers stem_conv"):
+        networks.structure_of(keras.Sequential([keras.layers.Dense(3, input_shape=[2])]))
