@@ -1,0 +1,206 @@
+"""Games of a network against itself, many at a time, each at its own pace, in one program for XLA.
+
+One simulation is made for every game at once. Every few simulations each game whose root has enough visits moves and
+goes on from what its search knows already, and a game that has ended makes way for a new one; nothing ever waits for
+the others. Moves come out as they are made; `Collector` puts the games together.
+
+Playout cap randomisation (Wu 2019, arXiv 1902.10565, section 3.1): a share of the moves is searched in full, with noise
+at the root, and learned from; the others are searched quickly, to get on to the result.
+"""
+
+import dataclasses
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from apps.alphago.search import policies, simulate
+from apps.alphago.search import tree as trees
+
+NOTHING = -1  # in place of a move
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How games are played.
+
+    Attributes:
+        games: B, at the same time.
+        simulations: visits of the root, those it had from the search before included, before a move that is learned
+            from.
+        fast_simulations: the same for other moves.
+        full_share: share of the moves that are learned from.
+        alpha: of the Dirichlet noise at the root.
+        noise_share: part of the noise in the root's prior.
+        sampled_moves: so many moves of a game are drawn in proportion to visits; after them the most visited is played.
+        interval: simulations between two looks at who can move.
+    """
+
+    games: int = 64
+    simulations: int = 128
+    fast_simulations: int = 24
+    full_share: float = 0.25
+    alpha: float = 0.13
+    noise_share: float = 0.25
+    sampled_moves: int = 12
+    interval: int = 8
+
+    @property
+    def capacity(self):
+        """Nodes of a tree that a game can need."""
+        return max(self.simulations, self.fast_simulations) + self.interval + 1
+
+
+class Play(typing.NamedTuple):
+    """Games under way.
+
+    Attributes:
+        tree: `Tree`, its roots the present positions.
+        noise: float32 [B, A], Dirichlet noise of the roots.
+        full: bool [B], whether the present move is searched in full.
+        number: int32 [B], moves made in the game.
+        draws: int32 [], moments at which moves were made so far: with the seed it determines every random number.
+    """
+
+    tree: trees.Tree
+    noise: tf.Tensor
+    full: tf.Tensor
+    number: tf.Tensor
+    draws: tf.Tensor
+
+
+class Moves(typing.NamedTuple):
+    """What came out of R moments at which games could move, each part [R, B, ...].
+
+    Attributes:
+        action: int32, -1 where a game did not move.
+        target: float16 [R, B, A], shares of the root's visits.
+        value: float32, the search's value for the side that moved.
+        full: bool, whether the move is to be learned from.
+        over: bool, whether the game ended with it.
+        result: float32, for the side that made the last move; counts where it ended.
+    """
+
+    action: tf.Tensor
+    target: tf.Tensor
+    value: tf.Tensor
+    full: tf.Tensor
+    over: tf.Tensor
+    result: tf.Tensor
+
+
+def begin(game, network, settings, new_state, seed):
+    """`Play` of new games.
+
+    Args:
+        game: `Game`.
+        network: planes -> (logits, value).
+        settings: `Settings`.
+        new_state: number -> states of so many new games.
+        seed: int64 scalar.
+    """
+    tree = trees.plant(game, network, new_state(settings.games), settings.capacity)
+    draws = tf.constant(0)
+    full, noise = _draw(settings, seed, draws, tree, tf.zeros([settings.games, game.num_actions]))
+    return Play(tree, noise, full, tf.zeros([settings.games], tf.int32), draws)
+
+
+def advance(game, network, settings, new_state, play, gammas, seed):
+    """Plays on.
+
+    Args:
+        game, network, settings, new_state, seed: as of `begin`.
+        play: `Play`.
+        gammas: float32 [R, B, A], of the gamma distribution with shape `settings.alpha`: from them comes the noise of
+            the R moments at which games move. XLA cannot draw them.
+
+    Returns:
+        (`Play`, `Moves`).
+    """
+    moments = gammas.shape[0]
+    fresh = trees.plant(game, network, new_state(1), settings.capacity)
+
+    def moment(index, play, moves):
+        policy = policies.Puct(noise=play.noise, noise_share=tf.where(play.full, settings.noise_share, 0.0)[:, None])
+        tree = simulate.search(game, network, policy, play.tree, settings.interval)
+        play, made = _move(game, settings, play._replace(tree=tree), fresh, gammas[index], seed)
+        moves = tf.nest.map_structure(
+            lambda all_of, row: tf.tensor_scatter_nd_update(all_of, [[index]], row[None]), moves, made)
+        return index + 1, play, moves
+
+    batch, actions = settings.games, game.num_actions
+    empty = Moves(tf.zeros([moments, batch], tf.int32), tf.zeros([moments, batch, actions], tf.float16),
+                  tf.zeros([moments, batch]), tf.zeros([moments, batch], tf.bool), tf.zeros([moments, batch], tf.bool),
+                  tf.zeros([moments, batch]))
+    return tf.while_loop(lambda index, *_: index < moments, moment, (0, play, empty))[1:]
+
+
+def _move(game, settings, play, fresh, gammas, seed):
+    """Moves in the games that are ready: (`Play`, `Moves` without R)."""
+    batch = settings.games
+    roots = trees.rows(play.tree, tf.zeros([batch], tf.int32))
+    visits = tf.reduce_sum(roots.visits, axis=1)
+    ready = visits >= tf.where(play.full, float(settings.simulations), float(settings.fast_simulations))
+    draws = play.draws + 1
+    uniform = tf.random.stateless_uniform([batch, game.num_actions], _key(seed, draws, 0), minval=1e-30)
+    temperature = tf.where(play.number < settings.sampled_moves, 1.0, 0.0)
+    action = policies.Puct.choose(roots, temperature, -tf.math.log(-tf.math.log(uniform)))
+    action = tf.where(ready, action, NOTHING)
+    tree, _ = trees.replant(play.tree, action)
+    over, result = tree.over[:, 0], -tree.value[:, 0]
+    over &= ready
+    made = Moves(action, tf.cast(policies.Puct.target(roots), tf.float16),
+                 tf.reduce_sum(roots.total, axis=1) / tf.maximum(visits, 1), play.full, over, result)
+
+    def begun(old, new):
+        return tf.where(tf.reshape(over, [-1] + [1] * (len(old.shape) - 1)), new, old)
+
+    tree = tf.nest.map_structure(begun, tree, fresh)
+    full, noise = _draw(settings, seed, draws, tree, gammas)
+    return Play(tree, tf.where(ready[:, None], noise, play.noise), tf.where(ready, full, play.full),
+                tf.where(over, 0, play.number + tf.cast(ready, tf.int32)), draws), made
+
+
+def _draw(settings, seed, draws, tree, gammas):
+    """(bool [B]: whether the next move is searched in full, float32 [B, A]: noise of its root, over legal actions)."""
+    full = tf.random.stateless_uniform([settings.games], _key(seed, draws, 1)) < settings.full_share
+    gammas = tf.where(tree.prior[:, 0] >= 0, gammas, 0)
+    return full, gammas / tf.maximum(tf.reduce_sum(gammas, axis=1, keepdims=True), 1e-30)
+
+
+def _key(seed, draws, purpose):
+    return tf.stack([tf.cast(seed, tf.int64), tf.cast(draws, tf.int64) * 2 + purpose])
+
+
+@dataclasses.dataclass
+class PlayedGame:
+    """A game that has ended: for each move the action, whether it is learned from, the search's value for the side that
+    moved and, float16 [A], the visits' shares; `result` for the side that moved first."""
+
+    actions: list = dataclasses.field(default_factory=list)
+    full: list = dataclasses.field(default_factory=list)
+    values: list = dataclasses.field(default_factory=list)
+    targets: list = dataclasses.field(default_factory=list)
+    result: float = 0.0
+
+
+class Collector:
+    """Puts games together from `Moves`."""
+
+    def __init__(self, games):
+        self._open = [PlayedGame() for _ in range(games)]
+
+    def add(self, moves):
+        """The games that ended with these moves, a list of `PlayedGame`."""
+        moves, ended = Moves(*(part.numpy() for part in moves)), []
+        for r, b in np.argwhere(moves.action != NOTHING):
+            game = self._open[b]
+            game.actions.append(int(moves.action[r, b]))
+            game.full.append(bool(moves.full[r, b]))
+            game.values.append(float(moves.value[r, b]))
+            game.targets.append(moves.target[r, b])
+            if moves.over[r, b]:
+                game.result = float(moves.result[r, b]) * (1 if len(game.actions) % 2 else -1)
+                ended.append(game)
+                self._open[b] = PlayedGame()
+        return ended

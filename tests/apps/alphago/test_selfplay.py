@@ -1,0 +1,63 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps.alphago import games, selfplay
+from apps.alphago.go import rules as go
+
+RULES = go.Rules(size=5, komi=0.5, max_moves=40)
+KINDS = {"tic_tac_toe": (games.tic_tac_toe(), games.empty_marks),
+         "go": (games.go_game(RULES), functools.partial(go.new, RULES))}
+SETTINGS = selfplay.Settings(games=6, simulations=32, fast_simulations=8, full_share=0.5, alpha=1.0, sampled_moves=4,
+                             interval=4)
+
+
+def network(observation):
+    batch = observation.shape[0]
+    mixed = tf.sin(tf.reshape(observation, [batch, -1]) @ tf.constant(
+        np.random.default_rng(0).normal(size=[np.prod(observation.shape[1:]), 27]) * 5, tf.float32))
+    return mixed[:, :9 if observation.shape[1] == 3 else 26], mixed[:, 26]
+
+
+def played(kind, chunks, seed=3, moments=8):
+    """(games that ended, all `Moves`)."""
+    game, new_state = KINDS[kind]
+    play = tf.function(lambda: selfplay.begin(game, network, SETTINGS, new_state, seed), jit_compile=True)()
+    advance = tf.function(functools.partial(selfplay.advance, game, network, SETTINGS, new_state, seed=seed),
+                          jit_compile=True)
+    collector, ended, everything = selfplay.Collector(SETTINGS.games), [], []
+    noise = np.random.default_rng(seed)
+    for _ in range(chunks):
+        gammas = noise.gamma(SETTINGS.alpha, size=[moments, SETTINGS.games, game.num_actions]).astype("float32")
+        play, moves = advance(play, gammas)
+        everything.append(moves)
+        ended += collector.add(moves)
+    assert advance.experimental_get_tracing_count() == 1
+    return ended, everything
+
+
+@pytest.mark.parametrize("kind, chunks", [("tic_tac_toe", 12), ("go", 30)])
+def test_games(kind, chunks):
+    game, new_state = KINDS[kind]
+    ended, everything = played(kind, chunks)
+    assert len(ended) >= 10
+    for record in ended:  # each is a legal game, and its result is that of its last position
+        state = new_state(1)
+        for number, (action, target) in enumerate(zip(record.actions, record.targets)):
+            legal = game.legal(state).numpy()[0]
+            assert legal[action] and not game.result(state)[0].numpy()[0]
+            assert (target[~legal] == 0).all() and target[action] > 0 and abs(target.sum() - 1) < 1e-2
+            if number >= SETTINGS.sampled_moves:
+                assert target[action] == target.max()
+            state = game.step(state, tf.constant([action]))
+        over, value = (part.numpy()[0] for part in game.result(state))
+        assert over and record.result == value * (1 if len(record.actions) % 2 == 0 else -1)
+    full = [flag for record in ended for flag in record.full]
+    assert 0.25 < np.mean(full) < 0.75
+    assert len({tuple(record.actions) for record in ended}) > 0.8 * len(ended)
+    for first, again in zip(everything, played(kind, chunks)[1]):
+        for a, b in zip(first, again):
+            np.testing.assert_array_equal(a, b)
+    assert any((a.action.numpy() != b.action.numpy()).any() for a, b in zip(everything, played(kind, 2, seed=4)[1]))
