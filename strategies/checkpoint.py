@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import zipfile
+import zlib
 
 import numpy as np
 import tf_keras as keras
@@ -78,12 +79,31 @@ def save(path, model, state, *, with_optimizer=True):
             arrays[f"replicas/{name}"] = by_replica
     document = json.dumps({"format_version": FORMAT_VERSION, "state": state})
     arrays[_STATE] = np.frombuffer(document.encode(), np.uint8)
+    write_arrays(path, arrays)
+
+
+def write_arrays(path, arrays):
+    """Writes {name: array} as .npz, with a checksum a member: the whole file, or nothing where this process ends."""
+    path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb") as file:
         np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def read_arrays(path):
+    """{name: array} of a file that `write_arrays` wrote.
+
+    Raises:
+        CheckpointError: it is missing, truncated or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def read(path):
@@ -95,12 +115,11 @@ def read(path):
     Raises:
         CheckpointError: the file is missing, truncated or damaged, or of another format.
     """
+    arrays = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
         document = json.loads(arrays.pop(_STATE).tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"Checkpoint {path} cannot be read: {error}") from error
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is no checkpoint: {error}") from error
     if document["format_version"] != FORMAT_VERSION:
         raise CheckpointError(f"Checkpoint {path} has format {document['format_version']}; expected {FORMAT_VERSION}.")
     return arrays, document["state"]
