@@ -217,8 +217,9 @@ def play(rules, state, move):
     name = tf.gather(state.chain, around, batch_dims=1)
     reach = tf.gather(state.reach, around, batch_dims=1)  # [B, 4, W]
 
-    taken = state.history[:, 0, 0] | state.history[:, 0, 1] | tf.gather(_bits(size), tf.where(passed, points, point))
-    empty = _full(size) & ~taken  # [B, W]
+    bit = tf.gather(_bits(size), tf.minimum(move, points))  # [B, W]
+    black, white = state.history[:, 0, 0], state.history[:, 0, 1]
+    empty = _full(size) & ~(black | white | bit)
     dead = (colour == -turn[:, None]) & _none(reach & empty[:, None])
     friend = colour == turn[:, None]
     captured = _any_chain(state.chain, name, dead)
@@ -231,8 +232,6 @@ def play(rules, state, move):
     reach_after = tf.where(merged[..., None], own_reach[:, None], state.reach)
     gone = _pack(captured, rules)
     is_black = turn == BLACK
-    bit = tf.gather(_bits(size), tf.where(passed, points, point))
-    black, white = state.history[:, 0, 0], state.history[:, 0, 1]
     black, white = (tf.where(is_black[:, None], black | bit, black & ~gone),
                     tf.where(is_black[:, None], white & ~gone, white | bit))
     number = tf.reduce_sum(tf.cast(captured, tf.int16), axis=1)
