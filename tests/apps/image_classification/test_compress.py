@@ -63,7 +63,7 @@ def test_an_interrupted_chain_goes_on_in_the_middle_of_a_phase(trained, tmp_path
             if self.steps == 27:  # within the second epoch of the first phase
                 raise KeyboardInterrupt
 
-    options = {"compression": "prune,low_bit", "initial_model": str(trained), "checkpoint_seconds": 1e-6,
+    options = {"compression": "prune,low_bit", "initial_model": str(trained), "checkpoint_seconds": 0.2,
                "prune_ramp": 1.0, "augmentation": "shift", "shift_pixels": 1}
     whole = train_lib.train(config(tmp_path / "whole", **options))
     with pytest.raises(KeyboardInterrupt):

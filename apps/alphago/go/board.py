@@ -1,0 +1,120 @@
+"""One game for Python: moves are made one at a time, and taken back."""
+
+import numpy as np
+
+from apps.alphago.go import rules as go
+from apps.alphago.go import sgf, text
+
+_SIDES = {go.BLACK: "black", go.WHITE: "white"}
+
+
+class Board:
+    """A game from its first position on.
+
+    Args:
+        rules: `Rules`. Programs for them are compiled once, at the first move.
+        setup: int [N, N] or [P], stones that are there at the beginning, +1, -1 and 0; None: an empty board.
+        turn: who moves first.
+
+    Attributes:
+        rules: see there.
+        setup: int8 [N, N] or None.
+        moves: list of (colour, move), what was played so far.
+
+    Raises:
+        ValueError: a chain of `setup` has no liberty, or its size is wrong.
+    """
+
+    def __init__(self, rules, setup=None, turn=go.BLACK):
+        self.rules, self.moves = rules, []
+        self.setup = None if setup is None else np.reshape(np.asarray(setup, np.int8), [rules.size, rules.size])
+        begin = go.new(rules, 1) if setup is None else go.from_stones(rules, setup, turn)
+        self._states = [begin if turn == go.BLACK else go.with_turn(begin, turn)]
+
+    @classmethod
+    def from_record(cls, rules, record, name="the game"):
+        """The game of an `sgf.Record` after its last move.
+
+        Raises:
+            ValueError: wrong size or an illegal move; the message begins with `name`.
+        """
+        states = sgf.replay(rules, record, name)
+        board = cls(rules, record.setup, record.first)
+        board.moves, board._states = list(record.moves), states
+        return board
+
+    def record(self, **properties):
+        """The game as `sgf.Record`; `properties` are its margin, names or comments."""
+        return sgf.Record(self.rules.size, self.rules.komi, tuple(self.moves), self.setup, **properties)
+
+    @property
+    def state(self):
+        """`rules.State` with B = 1."""
+        return self._states[-1]
+
+    @property
+    def turn(self):
+        """Who is to move, +1 or -1."""
+        return int(self.state.turn[0])
+
+    @property
+    def stones(self):
+        """int8 [N, N], +1, -1, 0."""
+        return self.state.stones.numpy()[0].reshape(self.rules.size, self.rules.size)
+
+    @property
+    def prisoners(self):
+        """Stones taken by black and by white."""
+        return tuple(int(number) for number in self.state.prisoners[0])
+
+    @property
+    def is_over(self):
+        """Whether both have passed one after the other, or there have been too many moves."""
+        return bool(go.program(self.rules, "over")(self.state)[0])
+
+    def legal(self, colour=None):
+        """bool [P + 1], the moves of a side, by default of the one to move; the last is the pass."""
+        return go.program(self.rules, "legal")(self._for(colour)).numpy()[0]
+
+    def play(self, move, colour=None):
+        """Makes a move; `colour` may be the side whose turn it is not. Also after two passes.
+
+        Raises:
+            ValueError: the move is illegal, or the game has as many moves as its rules allow.
+        """
+        state = self._for(colour)
+        side = int(state.turn[0])
+        if len(self.moves) >= self.rules.last_move:
+            raise ValueError(f"The game has {len(self.moves)} moves, as many as its rules allow.")
+        if not 0 <= move <= self.rules.num_points or not self.legal(side)[move]:
+            shown = text.name_of(move, self.rules.size) if 0 <= move <= self.rules.num_points else move
+            raise ValueError(f"Move {len(self.moves) + 1}, {_SIDES[side]} {shown}, is illegal here:\n{self}")
+        self._states.append(go.program(self.rules, "play")(state, np.array([move], np.int32)))
+        self.moves.append((side, int(move)))
+
+    def undo(self):
+        """Takes the last move back.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.moves:
+            raise ValueError("No move has been made yet.")
+        self.moves.pop()
+        self._states.pop()
+
+    def score(self):
+        """Points of black less those of white, komi included, with every stone alive."""
+        return float(go.program(self.rules, "score")(self.state)[0])
+
+    def ownership(self):
+        """int8 [N, N]: whose each point is, +1, -1 or 0, with every stone alive."""
+        return go.program(self.rules, "ownership")(self.state).numpy()[0].reshape(self.rules.size, self.rules.size)
+
+    def __str__(self):
+        return text.show(self.stones)
+
+    def _for(self, colour):
+        if colour is None or colour == self.turn:
+            return self.state
+        return go.with_turn(self.state, colour)

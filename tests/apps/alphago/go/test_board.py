@@ -1,0 +1,84 @@
+"""A game in Python against the batched rules, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from apps.alphago.go import rules as go
+from apps.alphago.go import sgf, text
+from apps.alphago.go.board import Board
+
+RULES = go.Rules(size=5, komi=0.5)
+
+
+def played(*names):
+    board = Board(RULES)
+    for name in names:
+        board.play(text.move_of(name, RULES.size))
+    return board
+
+
+def test_moves_and_the_way_back():
+    board = played("B3", "A3", "B2", "A2", "B4", "pass", "A4", "pass")
+    before = [part.numpy() for part in board.state]
+    board.play(text.move_of("A1", 5))
+    assert board.prisoners == (2, 0) and board.stones[2, 0] == 0 and board.turn == go.WHITE
+    board.undo()
+    for part, expected in zip(board.state, before):
+        np.testing.assert_array_equal(part, expected)
+    assert board.moves[-1] == (go.WHITE, 25) and len(board.moves) == 8 and board.prisoners == (0, 0)
+    assert str(board).splitlines()[2] == " 4 X X . . . 4"
+
+
+def test_score_and_end():
+    board = played("C3")
+    assert board.score() == 24.5 and (board.ownership() == 1).all() and not board.is_over
+    board.play(25)
+    board.play(25)
+    assert board.is_over
+    board.play(0)  # as after a quarrel about dead stones
+    assert not board.is_over and board.turn == go.BLACK
+
+
+def test_the_other_side_may_move():
+    board = played("C3")
+    board.play(0, go.BLACK)
+    assert board.moves == [(go.BLACK, 12), (go.BLACK, 0)] and board.turn == go.WHITE
+    assert not board.legal(go.BLACK)[0] and board.legal()[25]
+
+
+def test_ko_binds_the_side_to_move_only():
+    board = played("C4", "B4", "D3", "A3", "C2", "B2", "A5", "C3", "B3")
+    assert not board.legal()[text.move_of("C3", 5)] and board.legal(go.BLACK)[text.move_of("C3", 5)]
+
+
+@pytest.mark.parametrize("move, words", [(12, "Move 2, white C3, is illegal here:\n   A B C D E"), (26, "white 26"),
+                                         (-1, "white -1")])
+def test_illegal_moves_change_nothing(move, words):
+    board = played("C3")
+    with pytest.raises(ValueError, match=words):
+        board.play(move)
+    assert len(board.moves) == 1 and board.turn == go.WHITE
+
+
+def test_too_many_moves_and_too_few():
+    board = Board(go.Rules(size=5, max_moves=1))
+    with pytest.raises(ValueError, match="No move has been made"):
+        board.undo()
+    board.play(0)
+    assert board.is_over
+    with pytest.raises(ValueError, match="has 1 moves, as many as"):
+        board.play(1)
+
+
+def test_records():
+    setup = np.zeros([5, 5], np.int8)
+    setup[2, 2] = go.BLACK
+    board = Board(RULES, setup, go.WHITE)
+    board.play(0)
+    record = board.record(names=("a", "b"), margin=3.5)
+    assert record.first == go.WHITE and record.margin == 3.5
+    again = Board.from_record(RULES, sgf.record_of(sgf.tree_of(sgf.write(record), "x"), "x"))
+    np.testing.assert_array_equal(again.stones, board.stones)
+    assert again.moves == board.moves and again.turn == go.BLACK
+    again.undo()
+    assert again.turn == go.WHITE and again.stones.sum() == 1
