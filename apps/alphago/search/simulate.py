@@ -1,12 +1,15 @@
 """Simulations: down the tree to a leaf, its evaluation, and its value back up."""
 
+import numpy as np
 import tensorflow as tf
 
 from apps.alphago.search import tree as tree_lib
 from apps.alphago.search.tree import at, put
 
+_LOSS = -1.0
 
-def search(game, network, policy, tree, num_simulations):
+
+def search(game, network, policy, tree, num_simulations, leaves=1):
     """Trees after more simulations.
 
     Args:
@@ -14,10 +17,13 @@ def search(game, network, policy, tree, num_simulations):
         network: observation -> (logits [B, A], value [B]).
         policy: `Puct` or `Gumbel`.
         tree: `Tree`. One that is full grows no more, and its leaf is evaluated again.
-        num_simulations: for each tree, int or scalar tensor.
+        num_simulations: for each tree, int or scalar tensor; a multiple of `leaves`.
+        leaves: K, simulations of each tree whose positions go through the network together: faster where there are few
+            trees, but a simulation does not know what the others of its round found.
     """
+    one = simulate if leaves == 1 else lambda *arguments: simulate_together(*arguments, leaves)
     return tf.while_loop(lambda i, tree: i < num_simulations,
-                         lambda i, tree: (i + 1, simulate(game, network, policy, tree)), (0, tree))[1]
+                         lambda i, tree: (i + leaves, one(game, network, policy, tree)), (0, tree))[1]
 
 
 def simulate(game, network, policy, tree, wanted=None):
@@ -41,6 +47,69 @@ def simulate(game, network, policy, tree, wanted=None):
         value=put(tree.value, place, value), over=put(tree.over, place, over),
         state=tf.nest.map_structure(lambda part, row: put(part, place, row), tree.state, state))
     return back_up(tree, node, action, -value, wanted)
+
+
+def simulate_together(game, network, policy, tree, leaves):
+    """Trees after K more simulations, evaluated together.
+
+    Each way down counts as lost until its value is known ("virtual loss", Chaslot et al. 2008), so that the next one
+    looks elsewhere. Ways that meet all the same share one node.
+    """
+    batch = tree.size.shape[0]
+    ways = [tf.zeros([batch, leaves], tf.int32)] * 2
+
+    def way_down(k, nodes, actions, tree):
+        node, action, wanted = descend(policy, tree)
+        tree = back_up(tree, node, action, tf.fill([batch], _LOSS), wanted, alternates=False)
+        column = tf.range(leaves) == k
+        return k + 1, tf.where(column, node[:, None], nodes), tf.where(column, action[:, None], actions), tree
+
+    wanted = ~tree.over[:, 0]
+    _, nodes, actions, tree = tf.while_loop(lambda k, *_: k < leaves, way_down, (0, *ways, tree))
+    state = tf.nest.map_structure(lambda part: _merge(tf.gather(part, nodes, batch_dims=1)), tree.state)
+    state = game.step(state, _merge(actions))
+    rows = tf.nest.map_structure(lambda part: _part(part, leaves), tree_lib.evaluate(game, network, state))
+    tree = _attach(tree, nodes, actions, wanted, *rows, tf.nest.map_structure(lambda part: _part(part, leaves), state))
+
+    def way_up(k, tree):  # what was lost on the way down is given back with the value
+        return k + 1, back_up(tree, nodes[:, k], actions[:, k], -rows[2][:, k], wanted, visits=0.0, offset=-_LOSS)
+
+    return tf.while_loop(lambda k, tree: k < leaves, way_up, (0, tree))[1]
+
+
+def _attach(tree, nodes, actions, wanted, logits, prior, value, over, state):
+    """Trees with children [B, K, ...] below nodes int32 [B, K], each once and where there is room."""
+    batch, leaves = nodes.shape
+    games = tf.repeat(tf.range(batch)[:, None], leaves, axis=1)
+    known = tf.gather_nd(tree.child, tf.stack([games, nodes, actions], axis=-1))
+    same = (nodes[:, :, None] == nodes[:, None]) & (actions[:, :, None] == actions[:, None])
+    first = ~tf.reduce_any(same & np.tri(leaves, k=-1, dtype=bool), axis=2)
+    fresh = wanted[:, None] & first & (known < 0)
+    place = tree.size[:, None] + tf.cumsum(tf.cast(fresh, tf.int32), axis=1) - 1
+    fresh &= place < tree.capacity
+    place = tf.where(fresh, place, tree.capacity)
+
+    def put_all(part, rows):
+        if rows.shape[2:].num_elements() == 0:
+            return part
+        return tf.tensor_scatter_nd_update(part, tf.stack([games, place], axis=-1), rows)
+
+    edge = tf.stack([games, tf.where(fresh, nodes, tree.capacity), actions], axis=-1)
+    return tree._replace(
+        size=tree.size + tf.reduce_sum(tf.cast(fresh, tf.int32), axis=1), parent=put_all(tree.parent, nodes),
+        action=put_all(tree.action, actions), child=tf.tensor_scatter_nd_update(tree.child, edge, place),
+        prior=put_all(tree.prior, prior), logits=put_all(tree.logits, logits), value=put_all(tree.value, value),
+        over=put_all(tree.over, over), state=tf.nest.map_structure(put_all, tree.state, state))
+
+
+def _merge(part):
+    """[B, K, ...] -> [B K, ...]."""
+    return tf.reshape(part, [-1, *part.shape[2:]])
+
+
+def _part(part, leaves):
+    """[B K, ...] -> [B, K, ...]."""
+    return tf.reshape(part, [-1, leaves, *part.shape[1:]])
 
 
 def descend(policy, tree, wanted=None):
@@ -71,15 +140,29 @@ def descend(policy, tree, wanted=None):
     return node, action, wanted
 
 
-def back_up(tree, node, action, value, wanted):
-    """Trees with a value [B] added along the way from an edge to the root; it is for the side that chose the edge."""
-    def step(node, action, value, live, visits, total):
-        node_or_none = tf.where(live, node, tree.capacity)
-        visits = tree_lib.add(visits, node_or_none, action, tf.ones_like(value))
-        total = tree_lib.add(total, node_or_none, action, value)
-        above = at(tree.parent, node)
-        return (tf.maximum(above, 0), tf.maximum(at(tree.action, node), 0), -value, live & (above >= 0), visits, total)
+def back_up(tree, node, action, value, wanted, *, visits=1.0, offset=0.0, alternates=True):
+    """Trees with a value added along the way from an edge to the root.
 
-    *_, visits, total = tf.while_loop(lambda node, action, value, live, visits, total: tf.reduce_any(live), step,
+    Args:
+        tree: `Tree`.
+        node, action: int32 [B], the edge.
+        value: float32 [B], for the side that chose the edge.
+        wanted: bool [B], which trees take part.
+        visits: added to every edge on the way.
+        offset: added to the value on every edge.
+        alternates: whether the value changes sign from edge to edge.
+    """
+    sign = -1.0 if alternates else 1.0
+
+    def step(node, action, value, live, counts, total):
+        node_or_none = tf.where(live, node, tree.capacity)
+        if visits:
+            counts = tree_lib.add(counts, node_or_none, action, tf.fill(value.shape, visits))
+        total = tree_lib.add(total, node_or_none, action, value + offset)
+        above = at(tree.parent, node)
+        return (tf.maximum(above, 0), tf.maximum(at(tree.action, node), 0), sign * value, live & (above >= 0), counts,
+                total)
+
+    *_, counts, total = tf.while_loop(lambda node, action, value, live, counts, total: tf.reduce_any(live), step,
                                       (node, action, value, wanted, tree.visits, tree.total))
-    return tree._replace(visits=visits, total=total)
+    return tree._replace(visits=counts, total=total)

@@ -21,17 +21,26 @@ def network(observation):
     return mixed[:, :9 if observation.shape[1] == 3 else 26], mixed[:, 26]
 
 
+@functools.cache
+def programs(kind):
+    """(game, new_state, begin, advance), the last two compiled."""
+    game, new_state = KINDS[kind]
+    begin, advance = (tf.function(functools.partial(function, game, network, SETTINGS, new_state), jit_compile=True)
+                      for function in (selfplay.begin, selfplay.advance))
+    single = game._replace(**{name: tf.function(getattr(game, name), jit_compile=True)
+                              for name in ("step", "legal", "result")})
+    return single, new_state, begin, advance
+
+
 def played(kind, chunks, seed=3, moments=8):
     """(games that ended, all `Moves`)."""
-    game, new_state = KINDS[kind]
-    play = tf.function(lambda: selfplay.begin(game, network, SETTINGS, new_state, seed), jit_compile=True)()
-    advance = tf.function(functools.partial(selfplay.advance, game, network, SETTINGS, new_state, seed=seed),
-                          jit_compile=True)
+    game, _, begin, advance = programs(kind)
+    seed_tensor = tf.constant(seed, tf.int64)
+    play, noise = begin(seed_tensor), np.random.default_rng(seed)
     collector, ended, everything = selfplay.Collector(SETTINGS.games), [], []
-    noise = np.random.default_rng(seed)
     for _ in range(chunks):
         gammas = noise.gamma(SETTINGS.alpha, size=[moments, SETTINGS.games, game.num_actions]).astype("float32")
-        play, moves = advance(play, gammas)
+        play, moves = advance(play, gammas, seed_tensor)
         everything.append(moves)
         ended += collector.add(moves)
     assert advance.experimental_get_tracing_count() == 1
@@ -40,7 +49,7 @@ def played(kind, chunks, seed=3, moments=8):
 
 @pytest.mark.parametrize("kind, chunks", [("tic_tac_toe", 12), ("go", 30)])
 def test_games(kind, chunks):
-    game, new_state = KINDS[kind]
+    game, new_state, *_ = programs(kind)
     ended, everything = played(kind, chunks)
     assert len(ended) >= 10
     for record in ended:  # each is a legal game, and its result is that of its last position
@@ -57,7 +66,7 @@ def test_games(kind, chunks):
     full = [flag for record in ended for flag in record.full]
     assert 0.25 < np.mean(full) < 0.75
     assert len({tuple(record.actions) for record in ended}) > 0.8 * len(ended)
-    for first, again in zip(everything, played(kind, chunks)[1]):
+    for first, again in zip(everything, played(kind, 4)[1]):
         for a, b in zip(first, again):
             np.testing.assert_array_equal(a, b)
     assert any((a.action.numpy() != b.action.numpy()).any() for a, b in zip(everything, played(kind, 2, seed=4)[1]))

@@ -60,11 +60,11 @@ def test_an_interrupted_chain_goes_on_in_the_middle_of_a_phase(trained, tmp_path
 
         def on_train_batch_end(self, batch, logs=None):
             self.steps += 1
-            if self.steps == 27:  # within the second epoch of the first phase
+            if self.steps == 27:  # within the first phase
                 raise KeyboardInterrupt
 
     options = {"compression": "prune,low_bit", "initial_model": str(trained), "checkpoint_seconds": 0.2,
-               "prune_ramp": 1.0, "augmentation": "shift", "shift_pixels": 1}
+               "compression_epochs": 1, "prune_ramp": 1.0, "augmentation": "shift", "shift_pixels": 1}
     whole = train_lib.train(config(tmp_path / "whole", **options))
     with pytest.raises(KeyboardInterrupt):
         train_lib.train(config(tmp_path / "cut", **options), callbacks=[Interrupt()])
@@ -92,8 +92,8 @@ def test_low_bit_weights_can_be_packed(trained, tmp_path):
 
 
 @pytest.mark.parametrize("options", [
-    {"distill_cache": True}, {"distill_hint": "attention", "distill_hint_weight": 10.0, "augmentation": "shift"},
-    {"distill_hint": "features", "distill_hint_epochs": 1}])
+    {"distill_cache": True, "compression_epochs": 1}, {"distill_hint": "attention", "distill_hint_weight": 10.0, "augmentation": "shift"},
+    {"distill_hint": "features", "distill_hint_epochs": 1, "compression_epochs": 1}])
 def test_a_student_of_another_network(trained, tmp_path, options):
     metrics = train_lib.train(config(tmp_path / "run", model="preact_resnet20", compression="distill",
                                      distill_teacher=f"{trained},{trained}", **{**options, "width": 0.25}))
@@ -150,11 +150,11 @@ def test_the_table_of_all_variants(trained):
     by_key = {(row["variant"], row["format"]): row for row in rows}
     assert int(by_key["prune+quantize", "int8"]["gzip_bytes"]) < int(by_key["float", "float32"]["gzip_bytes"]) / 3
 
-    run_compress(f"--workdir={trained}", "--variants=share,prune", "--compression_epochs=1", "--verbose=0",
-                 "--export=float32,int8", "--prune_sparsity=0.5", "--share_clusters=4")  # prune is read back
+    run_compress(f"--workdir={trained}", "--variants=prune", "--compression_epochs=1", "--verbose=0",
+                 "--export=float32,int8", "--prune_sparsity=0.5")  # is read back, and the other row stays
     with open(trained / "report.csv", newline="") as file:
         variants = [row["variant"] for row in csv.DictReader(file)]
-    assert list(dict.fromkeys(variants)) == ["float", "prune+quantize", "share", "prune"] and len(variants) == 11
+    assert list(dict.fromkeys(variants)) == ["float", "prune+quantize", "prune"] and len(variants) == 8
 
 
 def test_the_teacher_stays_through_a_chain(trained):

@@ -156,6 +156,8 @@ def main():
     for precision in ("float32", "float64"):
         workdir.set_precision(precision)
         for name, (build, shape, whole) in cases.items():
+            if precision == "float32" and name != "dense":
+                continue  # float64 says more, and each comparison takes seconds
             data = stream(shape, precision, whole)
             expected = replicas.train(Single(), build, compile_model, data)
             found[f"{precision}/{name}"] = replicas.largest_difference(expected, train(build, data, mesh=mesh))

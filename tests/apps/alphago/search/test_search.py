@@ -32,6 +32,13 @@ def hash_network(actions):
     return network
 
 
+@functools.cache
+def one_at_a_time(game):
+    """The functions of a game as programs, for a search that calls them position by position."""
+    return game._replace(**{name: tf.function(getattr(game, name), jit_compile=True)
+                            for name in ("step", "legal", "result", "observe")})
+
+
 class Node:
     """A node of the search as a textbook has it."""
 
@@ -74,23 +81,23 @@ def go_positions(number, moves):
     return state
 
 
-def run(game, state, policy, simulations, *, mode="xla", capacity=None):
+def run(game, state, policy, simulations, *, mode="xla", capacity=None, leaves=1):
     def program(state):
         network = hash_network(game.num_actions)
         tree = trees.plant(game, network, state, capacity or simulations + 1)
-        return search(game, network, policy, tree, simulations)
+        return search(game, network, policy, tree, simulations, leaves)
 
     if mode == "eager":
         return program(state)
     return tf.function(program, jit_compile=mode == "xla")(state)
 
 
-@pytest.mark.parametrize("moves", [0, 6, 24])
+@pytest.mark.parametrize("moves", [6, 24])
 def test_puct_as_in_a_textbook(moves):
     game, state, simulations = games.go_game(RULES), go_positions(3, moves), 60
     tree = run(game, state, policies.Puct(), simulations)
     for index in range(3):
-        root = Node(game, tf.nest.map_structure(lambda part, i=index: part[i:i + 1], state))
+        root = Node(one_at_a_time(game), tf.nest.map_structure(lambda part, i=index: part[i:i + 1], state))
         for _ in range(simulations):
             root.simulate()
         np.testing.assert_array_equal(tree.visits[index, 0], root.visits)
@@ -116,6 +123,61 @@ def test_compiled_graph_and_eager_searches_are_the_same(make):
         for name in ("parent", "action", "child", "visits"):
             np.testing.assert_array_equal(getattr(found[0], name)[:, :41], getattr(other, name)[:, :41])
     assert (found[0].visits.numpy()[:, 0].sum(-1) == 40).all() and (found[0].size == 41).numpy().all()
+
+
+class TogetherNode(Node):
+    """Simulations in rounds: ways down with a loss on each edge, then all values."""
+
+    def way_down(self):
+        """Edges [(node, action)] from here to a leaf, each with a loss."""
+        number = self.visits.sum()
+        mean = self.total / np.maximum(self.visits, 1)
+        rate = 1.25 + np.log((number + 19653) / 19652)
+        scores = mean + rate * self.prior * np.sqrt(max(number, 1)) / (1 + self.visits)
+        action = int(np.argmax(np.where(self.prior < 0, -np.inf, scores)))
+        self.visits[action] += 1
+        self.total[action] -= 1
+        child = self.children.get(action)
+        return [(self, action)] + ([] if child is None or child.over else child.way_down())
+
+    def round(self, leaves):
+        ways = [self.way_down() for _ in range(leaves)]
+        for way in ways:
+            node, action = way[-1]
+            if action not in node.children:
+                node.children[action] = TogetherNode(self.game, self.game.step(node.state, tf.constant([action])))
+        for way in ways:
+            value = way[-1][0].children[way[-1][1]].value
+            for node, action in reversed(way):
+                value = -value
+                node.total[action] += 1 + value
+
+
+@pytest.mark.parametrize("moves", [6, 24])
+def test_leaves_together_as_in_a_textbook(moves):
+    game, state, simulations, leaves = games.go_game(RULES), go_positions(3, moves), 60, 6
+    tree = run(game, state, policies.Puct(), simulations, leaves=leaves)
+    for index in range(3):
+        root = TogetherNode(one_at_a_time(game), tf.nest.map_structure(lambda part, i=index: part[i:i + 1], state))
+        for _ in range(simulations // leaves):
+            root.round(leaves)
+        to_see, seen = [(root, 0)], 0
+        while to_see:
+            mine, number = to_see.pop()
+            np.testing.assert_array_equal(tree.visits[index, number], mine.visits)
+            np.testing.assert_allclose(tree.total[index, number], mine.total, atol=1e-4)
+            children = tree.child[index, number].numpy()
+            assert set(np.flatnonzero(children >= 0)) == set(mine.children)
+            to_see += [(child, children[action]) for action, child in mine.children.items()]
+            seen += 1
+        assert seen == tree.size[index]
+
+
+def test_a_full_tree_takes_no_more_leaves():
+    game, state = games.go_game(RULES), go_positions(2, 3)
+    tree = run(game, state, policies.Puct(), 48, capacity=21, leaves=8)
+    assert (tree.size == 21).numpy().all() and (tree.visits.numpy()[:, 0].sum(-1) == 48).all()
+    assert (tree.child.numpy()[:, :21] < 21).all()
 
 
 def test_a_full_tree_goes_on_searching():
@@ -187,10 +249,15 @@ def test_what_stays_of_a_tree_is_what_a_search_from_there_finds(moves):
     kept, there = tf.function(trees.replant, jit_compile=True)(tree, action)
     assert there.numpy().all()
     after = go.program(RULES, "play")(state, action)
+
+    @tf.function(jit_compile=True)
+    def search_alone(state, visits):
+        network = hash_network(game.num_actions)
+        return search(game, network, policies.Puct(), trees.plant(game, network, state, 120), visits)
+
     for index in range(6):
-        visits = int(tree.visits[index, 0, action[index]]) - 1
-        alone = run(game, tf.nest.map_structure(lambda part, i=index: part[i:i + 1], after), policies.Puct(), visits,
-                    mode="graph")
+        visits = tf.cast(tree.visits[index, 0, action[index]], tf.int32) - 1
+        alone = search_alone(tf.nest.map_structure(lambda part, i=index: part[i:i + 1], after), visits)
         assert kept.size[index] == alone.size[0]
         to_see = [(0, 0)]
         while to_see:
