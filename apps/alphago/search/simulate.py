@@ -1,5 +1,7 @@
 """Simulations: down the tree to a leaf, its evaluation, and its value back up."""
 
+import typing
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,6 +9,21 @@ from apps.alphago.search import tree as tree_lib
 from apps.alphago.search.tree import at, put
 
 _LOSS = -1.0
+
+
+class Leaves(typing.NamedTuple):
+    """Positions of K simulations of each tree that wait for their evaluation.
+
+    Attributes:
+        node, action: int32 [B, K], the edges that lead to them.
+        wanted: bool [B], which trees take part.
+        state: states of the game, each part [B K, ...].
+    """
+
+    node: tf.Tensor
+    action: tf.Tensor
+    wanted: tf.Tensor
+    state: typing.Any
 
 
 def search(game, network, policy, tree, num_simulations, leaves=1):
@@ -50,29 +67,45 @@ def simulate(game, network, policy, tree, wanted=None):
 
 
 def simulate_together(game, network, policy, tree, leaves):
-    """Trees after K more simulations, evaluated together.
+    """Trees after K more simulations, evaluated together."""
+    tree, found = choose_leaves(game, policy, tree, leaves)
+    return take_back(game, network, tree, found)
 
-    Each way down counts as lost until its value is known ("virtual loss", Chaslot et al. 2008), so that the next one
-    looks elsewhere. Ways that meet all the same share one node.
+
+def choose_leaves(game, policy, tree, leaves):
+    """The first half of K simulations: the ways down.
+
+    Each way counts as lost until its value is known ("virtual loss", Chaslot et al. 2008), so that the next one looks
+    elsewhere. Ways that meet all the same share one node.
+
+    Returns:
+        (trees that know of the losses, `Leaves`).
     """
     batch = tree.size.shape[0]
-    ways = [tf.zeros([batch, leaves], tf.int32)] * 2
+    wanted, columns = ~tree.over[:, 0], tf.zeros([batch, leaves], tf.int32)
 
     def way_down(k, nodes, actions, tree):
-        node, action, wanted = descend(policy, tree)
+        node, action, _ = descend(policy, tree)
         tree = back_up(tree, node, action, tf.fill([batch], _LOSS), wanted, alternates=False)
         column = tf.range(leaves) == k
         return k + 1, tf.where(column, node[:, None], nodes), tf.where(column, action[:, None], actions), tree
 
-    wanted = ~tree.over[:, 0]
-    _, nodes, actions, tree = tf.while_loop(lambda k, *_: k < leaves, way_down, (0, *ways, tree))
+    _, nodes, actions, tree = tf.while_loop(lambda k, *_: k < leaves, way_down, (0, columns, columns, tree))
     state = tf.nest.map_structure(lambda part: _merge(tf.gather(part, nodes, batch_dims=1)), tree.state)
-    state = game.step(state, _merge(actions))
-    rows = tf.nest.map_structure(lambda part: _part(part, leaves), tree_lib.evaluate(game, network, state))
-    tree = _attach(tree, nodes, actions, wanted, *rows, tf.nest.map_structure(lambda part: _part(part, leaves), state))
+    return tree, Leaves(nodes, actions, wanted, game.step(state, _merge(actions)))
 
-    def way_up(k, tree):  # what was lost on the way down is given back with the value
-        return k + 1, back_up(tree, nodes[:, k], actions[:, k], -rows[2][:, k], wanted, visits=0.0, offset=-_LOSS)
+
+def take_back(game, network, tree, found):
+    """The second half: the leaves' evaluation, and their values on the way up in place of the losses."""
+    leaves = found.node.shape[1]
+    rows, state = tf.nest.map_structure(lambda part: _part(part, leaves),
+                                        (tree_lib.evaluate(game, network, found.state), found.state))
+    tree = _attach(tree, found.node, found.action, found.wanted, *rows, state)
+    value = rows[2]
+
+    def way_up(k, tree):
+        return k + 1, back_up(tree, found.node[:, k], found.action[:, k], -value[:, k], found.wanted, visits=0.0,
+                              offset=-_LOSS)
 
     return tf.while_loop(lambda k, tree: k < leaves, way_up, (0, tree))[1]
 
