@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.alphago import winograd
+from strategies.export import litert
 
 _EPSILON = 1e-5
 
@@ -211,3 +212,21 @@ class Evaluator(tf.Module):
             elif isinstance(layer, keras.layers.Dense):
                 found[layer.name] = [layer.kernel.numpy().astype(np.float32), layer.bias.numpy().astype(np.float32)]
         return found
+
+
+def lite_network(path, num_threads=1):
+    """A TFLite file of a network as a function: planes [K, N, N, C] -> (logits [K, A], value [K]), in NumPy.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    runner = litert.Runner(path, num_threads)
+    if not {"policy", "value"} <= set(runner.output_names):
+        raise ValueError(f"{path} is no network for Go: expected the outputs policy and value, received "
+                         f"{', '.join(runner.output_names)}.")
+
+    def network(planes):
+        outputs = runner.named(planes)
+        return outputs["policy"], outputs["value"][:, 0]
+
+    return network

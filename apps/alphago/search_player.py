@@ -1,0 +1,250 @@
+"""The player that searches with a network; its tree goes on from move to move."""
+
+import dataclasses
+import functools
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from apps.alphago import games, networks
+from apps.alphago.go import rules as go
+from apps.alphago.players import RESIGN, Analysis, Candidate, Choice
+from apps.alphago.search import policies, simulate
+from apps.alphago.search import tree as trees
+
+_ROUNDS = 4  # of leaves, between two looks at whether a move is decided
+_LONGEST_LINE = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """How a player searches.
+
+    Attributes:
+        simulations: visits that the root shall have before a move, those from the search before included.
+        leaves: positions that go through the network together.
+        capacity: nodes of the tree; a search for a time ends when it is full. 0: twice the simulations, at least 4096.
+        sampled_moves: so many moves of a game are drawn in proportion to visits; after them the most visited is played.
+        resign_below: win rate under which the player gives up; 0: never.
+        first_play: as of `policies.Puct`.
+        seed: of the drawn moves.
+    """
+
+    simulations: int = 400
+    leaves: int = 8
+    capacity: int = 0
+    sampled_moves: int = 0
+    resign_below: float = 0.0
+    first_play: str = "zero"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.simulations < 1 or self.leaves < 1:
+            raise ValueError("A search needs at least 1 simulation and 1 leaf; received "
+                             f"simulations={self.simulations}, leaves={self.leaves}.")
+
+    @property
+    def num_nodes(self):
+        """Nodes of the tree."""
+        return (self.capacity or max(4096, 2 * self.simulations)) + self.leaves
+
+
+class SearchPlayer:
+    """Chooses moves by Monte-Carlo tree search.
+
+    Args:
+        network: `networks.Evaluator`, or a function of planes [K, N, N, 17] in NumPy, such as a file for phones
+            (`networks.lite_network`), to (logits [K, A], value [K]).
+        size: points a side of the boards that the network knows.
+        settings: `SearchSettings`.
+        name: of the player.
+    """
+
+    def __init__(self, network, size, settings=SearchSettings(), *, name="usagi"):
+        self.name, self._network, self._size, self._settings = name, network, size, settings
+        self._noise, self._programs, self._tree = np.random.default_rng(settings.seed), None, None
+
+    @property
+    def sizes(self):
+        """The board sizes that the player can play."""
+        return (self._size,)
+
+    def begin(self, rules):
+        """A new game: nothing is known of it. The first one under its rules waits for the compiler.
+
+        Raises:
+            ValueError: the network is for another size.
+        """
+        if rules.size != self._size:
+            raise ValueError(f"{self.name} plays on boards of {self._size}; received a board of {rules.size}.")
+        self._programs = programs(rules, self._network, self._settings.leaves, self._settings.num_nodes,
+                                  self._settings.first_play)
+        self._tree = None
+
+    def choose(self, board, seconds=None):
+        """`Choice` after a search of as many simulations as the settings say, or of so many seconds."""
+        began, settings = time.monotonic(), self._settings
+        self._turn_to(board)
+        if bool(self._tree.over[0, 0]):
+            return Choice(board.rules.num_points)
+        draws = len(board.moves) < settings.sampled_moves
+        if seconds is not None:
+            self._search(until=began + seconds)
+        else:
+            self._search(is_decided=(lambda: False) if draws else self._is_decided)
+        visits = self._root_visits()
+        if draws:
+            move = int(self._noise.choice(len(visits), p=visits / visits.sum()))
+        else:
+            move = int(np.argmax(visits))
+        analysis = self._analysis()
+        if analysis.win_rate < settings.resign_below:
+            return Choice(RESIGN, analysis)
+        return Choice(move, analysis)
+
+    def analyse(self, board, interval):
+        """An `Analysis` about every `interval` seconds while the tree has room; then the last one again and again."""
+        self._turn_to(board)
+        while True:
+            began = time.monotonic()
+            self._search(until=began + interval)
+            yield self._analysis()
+            time.sleep(max(0.0, began + interval - time.monotonic()))
+
+    def _turn_to(self, board):
+        """Makes the tree that of the board: what is known of it, or a new one."""
+        if self._programs is None or self._programs.rules != board.rules:
+            self.begin(board.rules)
+        tree = self._known_tree(board)
+        self._tree = self._programs.plant(board.state) if tree is None else tree
+        self._known = _setup(board), list(board.moves)
+
+    def _known_tree(self, board):
+        """The part of the tree that lies below the moves since the last search; None where there is none."""
+        if self._tree is None:
+            return None
+        tree, (setup, moves) = self._tree, self._known
+        if setup != _setup(board) or moves != board.moves[:len(moves)]:
+            return None
+        for colour, move in board.moves[len(moves):]:
+            if _turn(tree) != colour:
+                return None
+            tree, there = self._programs.replant(tree, tf.constant([move]))
+            if not there[0]:
+                return None
+        return tree if _turn(tree) == board.turn else None
+
+    def _search(self, until=None, is_decided=lambda: False):
+        """Grows the tree to the simulations of the settings or, with `until`, to that moment or to its capacity."""
+        leaves, rounds, done, began = self._settings.leaves, 1, 0, time.monotonic()
+        while not bool(self._tree.over[0, 0]) and not is_decided():
+            if until is None:
+                left = -(-(self._settings.simulations - int(self._root_visits().sum())) // leaves)
+                rounds = min(_ROUNDS, left)
+            elif done:
+                now = time.monotonic()
+                rounds = min(2 * rounds, int((until - now) * done / max(now - began, 1e-9)))
+            rounds = min(rounds, (self._settings.num_nodes - int(self._tree.size[0])) // leaves)
+            if rounds < 1:
+                return
+            self._tree = self._programs.grow(self._tree, rounds)
+            done += rounds
+
+    def _is_decided(self):
+        """Whether no other move can overtake the most visited one within the simulations."""
+        visits = np.sort(self._root_visits())
+        return visits[-1] - visits[-2] > self._settings.simulations - visits.sum()
+
+    def _root_visits(self):
+        return self._tree.visits[0, 0].numpy()
+
+    def _analysis(self):
+        tree = trees.Tree(*(part if name == "state" else part.numpy()[0]
+                            for name, part in zip(trees.Tree._fields, self._tree)))
+        visits, total = tree.visits[0], tree.total[0]
+        order = [int(move) for move in np.lexsort((-tree.prior[0], -visits)) if tree.prior[0, move] >= 0]
+        mean = (tree.value[0] + total.sum()) / (1 + visits.sum())
+        candidates = tuple(Candidate(
+            move=move, visits=int(visits[move]), prior=float(tree.prior[0, move]), line=_line(tree, move),
+            win_rate=float(total[move] / visits[move] + 1) / 2 if visits[move] else float(mean + 1) / 2)
+            for move in order)
+        best = candidates[0]
+        return Analysis(int(visits.sum()), best.win_rate, candidates)
+
+
+def _setup(board):
+    return None if board.setup is None else board.setup.tobytes()
+
+
+def _turn(tree):
+    return int(tree.state.turn[0, 0])
+
+
+def _line(tree, move):
+    """What the search expects after a move: the most visited answers."""
+    line, node = [move], tree.child[0, move]
+    while node >= 0 and len(line) < _LONGEST_LINE and tree.visits[node].any():
+        move = int(np.argmax(tree.visits[node]))
+        line.append(move)
+        node = tree.child[node, move]
+    return tuple(line)
+
+
+class Programs:
+    """A search compiled for rules and a network: `plant(state)`, `replant(tree, action)` and `grow(tree, rounds)`.
+
+    A network that is no `Evaluator` is called between two halves of each round.
+    """
+
+    def __init__(self, rules, network, leaves, capacity, first_play):
+        self.rules, self._network, self._leaves, self._capacity = rules, network, leaves, capacity
+        self._game, self._policy = games.go_game(rules), policies.Puct(first_play=first_play)
+        self.replant = tf.function(trees.replant, jit_compile=True)
+        self._grow = tf.function(self._grown, jit_compile=True)
+        self._observe = tf.function(self._game.observe, jit_compile=True)
+        self._planted = tf.function(self._plant, jit_compile=True)
+        self._down = tf.function(self._way_down, jit_compile=True)
+        self._up = tf.function(self._way_up, jit_compile=True)
+
+    def plant(self, state):
+        """A tree of one node."""
+        if isinstance(self._network, networks.Evaluator):
+            return self._planted(state, None, None)
+        return self._planted(state, *self._evaluated(self._observe(state)))
+
+    def grow(self, tree, rounds):
+        """The tree after so many rounds of `leaves` simulations."""
+        if isinstance(self._network, networks.Evaluator):
+            return self._grow(tree, tf.constant(rounds))
+        for _ in range(rounds):
+            tree, found, planes = self._down(tree)
+            tree = self._up(tree, found, *self._evaluated(planes))
+        return tree
+
+    def _evaluated(self, planes):
+        logits, value = self._network(planes.numpy())
+        return tf.constant(logits, tf.float32), tf.constant(value, tf.float32)
+
+    def _plant(self, state, logits, value):
+        network = self._network if logits is None else lambda planes: (logits, value)
+        return trees.plant(self._game, network, state, self._capacity)
+
+    def _grown(self, tree, rounds):
+        return simulate.search(self._game, self._network, self._policy, tree, rounds * self._leaves, self._leaves)
+
+    def _way_down(self, tree):
+        tree, found = simulate.choose_leaves(self._game, self._policy, tree, self._leaves)
+        return tree, found, self._game.observe(found.state)
+
+    def _way_up(self, tree, found, logits, value):
+        return simulate.take_back(self._game, lambda planes: (logits, value), tree, found)
+
+
+@functools.lru_cache(maxsize=8)
+def programs(rules, network, leaves, capacity, first_play):
+    """`Programs`, compiled once for all games."""
+    made = Programs(rules, network, leaves, capacity, first_play)
+    tree = made.grow(made.plant(go.new(rules, 1)), 1)
+    made.replant(tree, tf.constant([rules.num_points]))
+    return made

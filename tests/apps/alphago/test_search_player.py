@@ -1,0 +1,171 @@
+"""The player that searches: its tree against a plain search, its budgets, and files for phones as its network."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from apps.alphago import games, networks, search_player
+from apps.alphago.go import rules as go
+from apps.alphago.go import text
+from apps.alphago.go.board import Board
+from apps.alphago.players import RESIGN
+from apps.alphago.search import policies, simulate
+from apps.alphago.search import tree as trees
+from apps.alphago.search_player import SearchPlayer, SearchSettings
+from strategies.export import tflite
+
+RULES = go.Rules(size=5, komi=0.5, max_moves=60)
+SETTINGS = SearchSettings(simulations=64, leaves=4, capacity=200)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    made = networks.build(networks.Structure(size=5, num_actions=26, blocks=1, filters=8, hidden=8))
+    for layer in made.layers:  # an untrained head says too little for moves to differ
+        if isinstance(layer, keras.layers.Dense):
+            layer.kernel.assign(layer.kernel * 5)
+    return made
+
+
+@pytest.fixture(scope="module")
+def evaluator(model):
+    return networks.Evaluator(model)
+
+
+def lead():
+    """Black is far ahead and has the board but two eyes; white has just passed."""
+    stones = text.read("""
+        . X . X .
+        X X X X X
+        X X X X X
+        . . . . .
+        O O . . .""")
+    board = Board(RULES, stones, go.WHITE)
+    board.play(25)
+    return board
+
+
+def test_a_search_is_the_plain_one(evaluator):
+    board, player = Board(RULES), SearchPlayer(evaluator, 5, SETTINGS)
+    board.play(12)
+    game = games.go_game(RULES)
+    tree = simulate.search(game, evaluator, policies.Puct(), trees.plant(game, evaluator, board.state, 100), 64, 4)
+    choice = player.choose(board)
+    visits = {c.move: c.visits for c in choice.analysis.candidates}
+    expected = tree.visits[0, 0].numpy()
+    if choice.analysis.visits == 64:  # else a part of it decided
+        assert all(expected[move] == number for move, number in visits.items())
+    assert choice.move == int(np.argmax(expected)) == choice.analysis.candidates[0].move
+    for candidate in choice.analysis.candidates:
+        trial = Board.from_record(RULES, board.record())
+        for move in candidate.line:
+            trial.play(move)
+
+
+def test_the_tree_goes_on(evaluator):
+    board, player = Board(RULES), SearchPlayer(evaluator, 5, SETTINGS)
+    first = player.choose(board)
+    line = next(c.line for c in first.analysis.candidates if len(c.line) > 2)
+    board.play(line[0])
+    board.play(line[1])
+    assert player._known_tree(board).size[0] > 1
+    board.play(0 if line[1] else 1, board.turn)
+    board.undo()
+    assert player._known_tree(board).size[0] > 1
+    board.undo()
+    board.undo()
+    assert player._known_tree(board).size[0] > 1  # the place of the last search
+    board.play(line[0])
+    board.play(line[1], go.BLACK)  # out of turn: the tree knows nothing of that
+    assert player._known_tree(board) is None
+    assert player.choose(board).analysis.visits >= 1
+    other = Board(RULES, text.read(". . . . .\n" * 4 + ". . X . ."))
+    assert player._known_tree(other) is None
+
+
+def test_who_is_ahead_passes_and_knows_it(evaluator):
+    player, board = SearchPlayer(evaluator, 5, SETTINGS), lead()
+    choice = player.choose(board)
+    assert choice.analysis.win_rate > 0.9 and choice.analysis.candidates[0].visits > 20
+    passing = next(c for c in choice.analysis.candidates if c.move == 25)
+    assert passing.win_rate == 1 and passing.line == (25,)
+    board.play(25)
+    assert player.choose(board).move == 25  # the game is over
+
+
+def test_who_is_behind_gives_up(evaluator):
+    board = lead()
+    board.undo()
+    board.play(20 - 2)  # white fills; black passes
+    board.play(25)
+    settings = SearchSettings(simulations=64, leaves=4, capacity=200, resign_below=1.0)
+    assert SearchPlayer(evaluator, 5, settings).choose(board).move == RESIGN
+
+
+def test_drawn_moves_differ_and_repeat(evaluator):
+    def moves(seed):
+        player = SearchPlayer(evaluator, 5, SearchSettings(simulations=16, leaves=4, capacity=200, sampled_moves=100,
+                                                           seed=seed))
+        return [player.choose(Board(RULES)).move for _ in range(6)]
+
+    assert moves(0) == moves(0) != moves(1) and len(set(moves(0))) > 1
+
+
+class Clock:
+    """Time that passes only while a tree grows: a second a round."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.slept = 0.0, 0.0
+        grow = search_player.Programs.grow
+
+        def timed(programs, tree, rounds):
+            self.now += rounds
+            return grow(programs, tree, rounds)
+
+        monkeypatch.setattr(search_player.Programs, "grow", timed)
+        monkeypatch.setattr(search_player, "time", self)
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.slept += seconds
+
+
+def test_time(evaluator, monkeypatch):
+    player = SearchPlayer(evaluator, 5, SETTINGS)
+    player.begin(RULES)
+    clock = Clock(monkeypatch)
+    assert 20 <= player.choose(Board(RULES), seconds=21).analysis.visits / 4 <= 21 and clock.now <= 21
+    player.begin(RULES)
+    clock.now = 0.0
+    full = player.choose(Board(RULES), seconds=1000).analysis
+    assert clock.now < 60 and full.visits >= 190  # the tree is full
+    player.begin(RULES)
+    stream = player.analyse(Board(RULES), 10)
+    found = [next(stream).visits for _ in range(8)]
+    assert found == sorted(found) and found[0] <= 40 < found[-1] and clock.slept > 0
+
+
+def test_files_for_phones(model, evaluator, tmp_path):
+    path = tmp_path / "network.tflite"
+    tflite.convert(model, path, "float32")
+    board = Board(RULES)
+    expected = SearchPlayer(evaluator, 5, SETTINGS).choose(board)
+    found = SearchPlayer(networks.lite_network(path), 5, SETTINGS).choose(board)
+    assert found.move == expected.move
+    for a, b in zip(found.analysis.candidates, expected.analysis.candidates):
+        assert (a.move, a.visits) == (b.move, b.visits) and a.win_rate == pytest.approx(b.win_rate, abs=1e-3)
+
+
+def test_what_is_refused(evaluator, tmp_path):
+    with pytest.raises(ValueError, match="usagi plays on boards of 5; received a board of 9"):
+        SearchPlayer(evaluator, 5, SETTINGS).begin(go.Rules(size=9))
+    with pytest.raises(ValueError, match="at least 1 simulation and 1 leaf; received simulations=0"):
+        SearchSettings(simulations=0)
+    other = tmp_path / "other.tflite"
+    tflite.convert(keras.Sequential([keras.layers.Dense(2, input_shape=(3,))]), other, "float32")
+    with pytest.raises(ValueError, match="is no network for Go: expected the outputs policy and value"):
+        networks.lite_network(other)
