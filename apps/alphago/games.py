@@ -13,15 +13,23 @@ _LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5,
 
 
 def go_game(rules):
-    """Go under `apps.alphago.go.rules.Rules`, seen through AlphaGo Zero's planes [B, N, N, 17], float32."""
+    """Go under `apps.alphago.go.rules.Rules`, seen through AlphaGo Zero's planes [B, N, N, 17], float32.
+
+    Its outcomes are "ownership" [B, N, N, 1], -1, 0 or 1, and "score" [B, 1], points.
+    """
     def result(state):
         black = tf.sign(go.score(rules, state))
         over = go.over(rules, state)
         return over, tf.where(over, black * tf.cast(state.turn, tf.float32), 0)
 
+    def outcome(state):
+        turn = tf.cast(state.turn, tf.float32)
+        owner = tf.cast(tf.reshape(go.ownership(rules, state), [-1, rules.size, rules.size, 1]), tf.float32)
+        return {"ownership": owner * turn[:, None, None, None], "score": (go.score(rules, state) * turn)[:, None]}
+
     return Game(num_actions=rules.num_points + 1, step=lambda state, action: go.play(rules, state, action),
                 legal=lambda state: go.legal(rules, state), result=result,
-                observe=lambda state: tf.cast(features.zero_planes(rules, state), tf.float32))
+                observe=lambda state: tf.cast(features.zero_planes(rules, state), tf.float32), outcome=outcome)
 
 
 class Marks(typing.NamedTuple):

@@ -75,8 +75,8 @@ class Replay:
             noise: `np.random.Generator`.
 
         Returns:
-            (planes float32 [B, N, N, C], policy target float32 [B, A], value target float32 [B]: the result for the
-            side to move).
+            (planes float32 [B, N, N, C], {name: float32 [B, ...]}): "policy" [B, A], the shares of visits, "value"
+            [B, 1], the result for the side to move, and the outcomes of the game.
         """
         ends = np.cumsum([len(shard["value"]) for shard in self._shards])
         drawn = np.sort(noise.integers(0, ends[-1], number))
@@ -85,12 +85,9 @@ class Replay:
         for index in np.unique(which):
             shard = self._shards[index]
             rows = drawn[which == index] - (ends[index] - len(shard["value"]))
-            planes = np.unpackbits(shard["planes"][rows], axis=1, count=int(np.prod(shard["shape"])))
-            parts.append((planes.reshape(-1, *shard["shape"]).astype(np.float32),
-                          shard["target"][rows].astype(np.float32), shard["value"][rows]))
-        planes, target, value = (np.concatenate(part) for part in zip(*parts))
+            parts.append(_examples(shard, rows))
         order = noise.permutation(number)
-        return planes[order], target[order], value[order]
+        return tf.nest.map_structure(lambda *rows: np.concatenate(rows)[order], *parts)
 
     def _paths(self):
         return sorted(path for path in self._folder.glob("games_*.npz") if _numbers(path))
@@ -101,15 +98,29 @@ class Replay:
         except checkpoint.CheckpointError as error:
             self._report(f"{error}. Its games are passed over.")
             return None
-        planes, shape = self._positions(shard["action"], shard["length"])
-        sides = np.concatenate([np.where(np.arange(length) % 2 == 0, 1, -1) for length in shard["length"]])
-        value = (np.repeat(shard["result"], shard["length"]) * sides).astype(np.float32)
-        full = shard["full"]
-        return {"planes": planes[full], "shape": shape, "target": shard["target"], "value": value[full]}
+        lengths, full = shard["length"], shard["full"]
+        planes, shape, outcomes = self._positions(shard["action"], lengths)
+        # To the end of the game, in moves: after an even number of them the same side is to move.
+        left = np.concatenate([np.arange(length, 0, -1) for length in lengths])
+        sides = np.where(left % 2 == 0, 1, -1).astype(np.float32)
+        first = np.where(lengths % 2 == 0, 1, -1)  # results are for the side that moved first
+        value = (np.repeat(shard["result"] * first, lengths) * sides).astype(np.float32)
+        return {"planes": planes[full], "shape": shape, "policy": shard["target"], "value": value[full],
+                "game": np.repeat(np.arange(len(lengths)), lengths)[full], "side": sides[full], "outcomes": outcomes}
+
+
+def _examples(shard, rows):
+    """What `Replay.sample` returns, for rows of one shard."""
+    planes = np.unpackbits(shard["planes"][rows], axis=1, count=int(np.prod(shard["shape"])))
+    side, game = shard["side"][rows], shard["game"][rows]
+    targets = {name: values[game] * side.reshape(-1, *[1] * (values.ndim - 1))
+               for name, values in shard["outcomes"].items()}
+    targets |= {"policy": shard["policy"][rows].astype(np.float32), "value": shard["value"][rows, None]}
+    return planes.reshape(-1, *shard["shape"]).astype(np.float32), targets
 
 
 def positions(game, new_state, actions, lengths):
-    """What the network sees before each move of games.
+    """What the network sees before each move of games, and how they end.
 
     Args:
         game, new_state: as of `Replay`.
@@ -117,24 +128,28 @@ def positions(game, new_state, actions, lengths):
         lengths: int [G], moves of each game.
 
     Returns:
-        (uint8 [M, ⌈size / 8⌉], the planes as bits; their shape (N, N, C)).
+        (uint8 [M, ⌈size / 8⌉], the planes as bits; their shape (N, N, C); {name: float32 [G, ...]}, the outcomes for
+        the side that would move next).
     """
     longest = -(-int(max(lengths)) // 32) * 32  # few different lengths, so few programs
-    table = np.full([-(-len(lengths) // _BATCH) * _BATCH, longest], selfplay.NOTHING, np.int32)
+    padded = -(-len(lengths) // _BATCH) * _BATCH
+    table = np.full([padded, longest], selfplay.NOTHING, np.int32)
     table[:len(lengths)][np.arange(longest) < np.asarray(lengths)[:, None]] = actions
-    found = []
-    for start in range(0, len(table), _BATCH):
-        planes = _program(game, new_state, longest)(table[start:start + _BATCH]).numpy()  # [T, G, N, N, C]
-        played = (table[start:start + _BATCH] != selfplay.NOTHING).T
-        shape = planes.shape[2:]
+    found, ends = [], []
+    for start in range(0, padded, _BATCH):
+        planes, outcomes = _program(game, new_state, longest)(table[start:start + _BATCH])
+        played = table[start:start + _BATCH] != selfplay.NOTHING
+        planes = planes.numpy()  # [T, G, N, N, C]
         bits = np.packbits(planes.reshape(*planes.shape[:2], -1), axis=2)
-        found.append(np.swapaxes(bits, 0, 1)[played.T])
-    return np.concatenate(found), shape
+        found.append(np.swapaxes(bits, 0, 1)[played])
+        ends.append(outcomes)
+    outcomes = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:len(lengths)], *ends)
+    return np.concatenate(found), planes.shape[2:], outcomes
 
 
 @functools.cache
 def _program(game, new_state, longest):
-    """Plays `_BATCH` games again: actions int32 [G, T] to planes bool [T, G, N, N, C]."""
+    """Plays `_BATCH` games again: actions int32 [G, T] to (planes bool [T, G, N, N, C], outcomes)."""
     @tf.function(jit_compile=True)
     def run(actions):
         state = new_state(_BATCH)
@@ -142,10 +157,16 @@ def _program(game, new_state, longest):
 
         def step(number, state, planes):
             planes = tf.tensor_scatter_nd_update(planes, [[number]], tf.cast(game.observe(state), tf.bool)[None])
-            return number + 1, game.step(state, tf.maximum(actions[:, number], 0)), planes
+            action = actions[:, number]
+            after = game.step(state, tf.maximum(action, 0))
+            plays = action != selfplay.NOTHING
+            state = tf.nest.map_structure(
+                lambda old, new: tf.where(tf.reshape(plays, [-1] + [1] * (len(old.shape) - 1)), new, old), state, after)
+            return number + 1, state, planes
 
-        return tf.while_loop(lambda number, *_: number < longest, step,
-                             (0, state, tf.zeros([longest, *first.shape], tf.bool)))[2]
+        _, state, planes = tf.while_loop(lambda number, *_: number < longest, step,
+                                         (0, state, tf.zeros([longest, *first.shape], tf.bool)))
+        return planes, game.outcome(state)
 
     return run
 

@@ -23,6 +23,8 @@ class Game(typing.NamedTuple):
         legal: state -> bool [B, A].
         result: state -> (over bool [B], value float32 [B] for the side to move, which counts where it is over).
         observe: state -> input of the network.
+        outcome: what else a network may learn from the last position of a game: state -> {name: float32 [B, ...]} for
+            the side to move; the other side has the negative.
     """
 
     num_actions: int
@@ -30,6 +32,7 @@ class Game(typing.NamedTuple):
     legal: typing.Callable
     result: typing.Callable
     observe: typing.Callable
+    outcome: typing.Callable = lambda state: {}
 
 
 class Tree(typing.NamedTuple):

@@ -3,11 +3,12 @@ import pytest
 import tensorflow as tf
 
 from apps.alphago import replay, selfplay
-from tests.apps.alphago.test_selfplay import KINDS
+from apps.alphago.go import rules as go
+from tests.apps.alphago.test_selfplay import KINDS, RULES, programs
 
 
 def random_games(kind, number, seed=0):
-    game, new_state = KINDS[kind]
+    game, new_state, *_ = programs(kind)
     noise, played = np.random.default_rng(seed), []
     for _ in range(number):
         state, record = new_state(1), selfplay.PlayedGame()
@@ -27,22 +28,36 @@ def random_games(kind, number, seed=0):
 
 def expected_positions(kind, games):
     """{(planes, action, value), ...} of all moves to learn from."""
-    game, new_state = KINDS[kind]
+    game, new_state, *_ = programs(kind)
     found = []
     for record in games:
-        state = new_state(1)
+        states = [new_state(1)]
+        for action in record.actions:
+            states.append(game.step(states[-1], tf.constant([action])))
         for number, (action, full) in enumerate(zip(record.actions, record.full)):
             if full:
-                value = record.result * (1 if number % 2 == 0 else -1)
-                found.append((game.observe(state).numpy()[0].astype(bool).tobytes(), action, value))
-            state = game.step(state, tf.constant([action]))
+                side = 1 if number % 2 == 0 else -1
+                planes = game.observe(states[number]).numpy()[0].astype(bool).tobytes()
+                found.append((planes, action, record.result * side, *expected_outcome(kind, states[-1], side)))
     return found
 
 
+def expected_outcome(kind, state, side):
+    """(ownership as bytes, score) for the side that black is, +1, or white, -1; nothing in other games than Go."""
+    if kind != "go":
+        return ()
+    owner = go.ownership(RULES, state).numpy()[0]
+    return (owner * side).astype(np.float32).tobytes(), float(owner.sum() - RULES.komi) * side
+
+
 def sampled(store, number=3000):
-    planes, targets, values = store.sample(number, np.random.default_rng(0))
-    assert planes.dtype == targets.dtype == values.dtype == np.float32
-    return {(p.astype(bool).tobytes(), int(t.argmax()), float(v)) for p, t, v in zip(planes, targets, values)}
+    planes, targets = store.sample(number, np.random.default_rng(0))
+    assert {part.dtype for part in (planes, *targets.values())} == {np.dtype(np.float32)}
+    rows = [planes.astype(bool), targets["policy"].argmax(1), targets["value"][:, 0]]
+    if "score" in targets:
+        rows += [targets["ownership"] + 0.0, targets["score"][:, 0]]  # -0.0 has other bits than 0.0
+    return {(p.tobytes(), int(a), float(v), *((o[0].tobytes(), float(o[1])) if o else ()))
+            for p, a, v, *o in zip(*rows)}
 
 
 @pytest.mark.parametrize("kind, number", [("tic_tac_toe", 30), ("go", 4)])

@@ -28,7 +28,7 @@ def programs(kind):
     begin, advance = (tf.function(functools.partial(function, game, network, SETTINGS, new_state), jit_compile=True)
                       for function in (selfplay.begin, selfplay.advance))
     single = game._replace(**{name: tf.function(getattr(game, name), jit_compile=True)
-                              for name in ("step", "legal", "result")})
+                              for name in ("step", "legal", "result", "observe")})
     return single, new_state, begin, advance
 
 
