@@ -67,7 +67,7 @@ def build(structure):
 
 
 def _forward(structure, x, ops):
-    """Outputs of the network, made by the methods of `_Layers` or of `Evaluator`."""
+    """Outputs of the network, made by the methods of `_Layers` or of `_Folded`."""
     x = ops.convolve(x, "stem", structure.filters, 3, True)
     for block in range(1, structure.blocks + 1):
         name = f"block_{block}"
@@ -161,6 +161,43 @@ class Evaluator(tf.Module):
                 variable.assign(value)
 
     def __call__(self, planes):
+        return self.bound(self._weights)(planes)
+
+    @property
+    def values(self):
+        """{name: tensors [kernel, bias]}, what the variables hold now."""
+        return tf.nest.map_structure(tf.convert_to_tensor, self._weights)
+
+    def bound(self, values):
+        """The same network with other weights, `values` of an evaluator of the same structure, as a function."""
+        return _Folded(self._structure, values, self._winograd)
+
+    def _folded(self, model):
+        """{name: float32 arrays [kernel, bias]}, batch normalisation folded into both."""
+        found = {}
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Conv2D):
+                name = layer.name.removesuffix("_conv")
+                norm = model.get_layer(f"{name}_norm")
+                gamma, beta, mean, variance = (weight.numpy().astype(np.float64) for weight in (
+                    norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance))
+                scale = gamma / np.sqrt(variance + _EPSILON)
+                kernel = layer.kernel.numpy().astype(np.float64) * scale
+                if layer.kernel_size == (3, 3) and self._winograd:
+                    kernel = winograd.transform_kernel(kernel)
+                found[name] = [kernel.astype(np.float32), (beta - mean * scale).astype(np.float32)]
+            elif isinstance(layer, keras.layers.Dense):
+                found[layer.name] = [layer.kernel.numpy().astype(np.float32), layer.bias.numpy().astype(np.float32)]
+        return found
+
+
+class _Folded:
+    """A network computed from folded weights."""
+
+    def __init__(self, structure, weights, use_winograd):
+        self._structure, self._weights, self._winograd = structure, weights, use_winograd
+
+    def __call__(self, planes):
         outputs = _forward(self._structure, planes, self)
         return outputs["policy"], outputs["value"][:, 0]
 
@@ -194,24 +231,6 @@ class Evaluator(tf.Module):
     def mean_and_largest(x):
         """As of `_Layers`."""
         return tf.concat([tf.reduce_mean(x, axis=[1, 2]), tf.reduce_max(x, axis=[1, 2])], axis=-1)
-
-    def _folded(self, model):
-        """{name: float32 arrays [kernel, bias]}, batch normalisation folded into both."""
-        found = {}
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.Conv2D):
-                name = layer.name.removesuffix("_conv")
-                norm = model.get_layer(f"{name}_norm")
-                gamma, beta, mean, variance = (weight.numpy().astype(np.float64) for weight in (
-                    norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance))
-                scale = gamma / np.sqrt(variance + _EPSILON)
-                kernel = layer.kernel.numpy().astype(np.float64) * scale
-                if layer.kernel_size == (3, 3) and self._winograd:
-                    kernel = winograd.transform_kernel(kernel)
-                found[name] = [kernel.astype(np.float32), (beta - mean * scale).astype(np.float32)]
-            elif isinstance(layer, keras.layers.Dense):
-                found[layer.name] = [layer.kernel.numpy().astype(np.float32), layer.bias.numpy().astype(np.float32)]
-        return found
 
 
 def lite_network(path, num_threads=1):
