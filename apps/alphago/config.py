@@ -1,0 +1,73 @@
+"""Hyper-parameters of AlphaGo Zero."""
+
+import dataclasses
+
+from apps.alphago.networks import PRESETS
+from apps.common.config import TrainingConfig, field
+from layers.checking import unknown_name
+
+GAMES = ("go", "tic_tac_toe")
+_IN_PROCESS = ("single", "sync", "model_parallel", "pipeline")
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroConfig(TrainingConfig):
+    """Learning from self-play alone; the fields of all applications are in `TrainingConfig`."""
+
+    game: str = field("go", "The game.", choices=GAMES)
+    size: int = field(9, "Points a side of the board.", minimum=5, maximum=19)
+    komi: float = field(7.0, "Points for white.")
+    superko: bool = field(False, "No position may come again; otherwise simple ko.")
+    model: str = field("zero_4x48", f"Network, blocks x filters: {', '.join(PRESETS)}; others as zero_<b>x<f>.")
+    pooling_every: int = field(2, "Each so manieth block sees the whole board. 0: none, as in the paper.", minimum=0)
+    hidden: int = field(64, "Units of the value head; 256 in the paper.", minimum=1)
+    ownership: bool = field(True, "A head that learns whose each point will be. Go only.")
+    score: bool = field(False, "A head that learns the margin. Go only.")
+
+    epochs: int = field(100, "Generations: self-play, then learning.", minimum=0)
+    time_budget: float = field(0.0, "Minutes of self-play and learning in all, over all starts; replaces --epochs. 0: "
+                                    "no budget.", minimum=0)
+    parallel_games: int = field(64, "Games at the same time.", minimum=1)
+    simulations: int = field(96, "Visits of the root before a move that is learned from; 1600 in the paper.", minimum=2)
+    fast_simulations: int = field(16, "The same before other moves (playout cap randomisation).", minimum=2)
+    full_share: float = field(0.25, "Part of the moves that are learned from; 1 in the paper.", above=0, maximum=1)
+    noise_alpha: float = field(0.0, "Alpha of the Dirichlet noise at the root. 0: 0.03 x 361 / points.", minimum=0)
+    noise_share: float = field(0.25, "Part of the noise in the root's prior.", minimum=0, maximum=1)
+    sampled_moves: int = field(-1, "Moves of a game that are drawn in proportion to visits; after them the most "
+                                   "visited is played. -1: 30 x points / 361, at least 4.", minimum=-1)
+
+    window: int = field(60_000, "Positions in the replay window, at least.", minimum=1)
+    reuse: float = field(6.0, "How often a position is learned from, on average.", above=0)
+    steps_per_generation: int = field(100, "Training steps between two updates of the player.", minimum=1)
+    batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)
+    learning_rate: float = field(0.03, "Learning rate of SGD; 0.3 of it from 60 % of the run on, a tenth from 85 %.",
+                                 above=0)
+    momentum: float = field(0.9, "Nesterov momentum.", minimum=0, below=1)
+    weight_decay: float = field(1e-4, "Decoupled decay of kernels, relative to the learning rate.", minimum=0)
+    average: float = field(0.75, "Share of the old weights in the moving average, from generation to generation, that "
+                                 "plays and is kept. 0: none.", minimum=0, below=1)
+    gate: float = field(0.0, "Share of points that new weights must win against those that play, to play; 0.55 in the "
+                             "paper. 0: they always play.", minimum=0, below=1)
+    gate_games: int = field(0, "Games of this test, even; 400 in the paper.", minimum=0)
+
+    rate_every: int = field(10, "Generations between two rungs of the Elo ladder. 0: no ladder.", minimum=0)
+    rate_games: int = field(64, "Games of a rung against the one below, even.", minimum=2)
+    rate_simulations: int = field(32, "Simulations a move in them.", minimum=1)
+    deterministic: bool = field(False, "Only deterministic kernels in learning.")
+
+    def validate(self):
+        super().validate()
+        if not self.workdir and not self.explain:
+            raise ValueError("--workdir is missing: expected a folder for this run, such as --workdir=runs/zero.")
+        if self.distribution not in _IN_PROCESS:
+            raise unknown_name("value of --distribution for self-play and learning in one program:", self.distribution,
+                               _IN_PROCESS)
+        if self.rate_games % 2 or self.gate_games % 2:
+            raise ValueError("Each opening is played twice: --rate_games and --gate_games must be even; received "
+                             f"{self.rate_games} and {self.gate_games}.")
+        if bool(self.gate) != bool(self.gate_games):
+            raise ValueError("--gate and --gate_games go together; received "
+                             f"--gate={self.gate:g} --gate_games={self.gate_games}.")
+        if self.fast_simulations > self.simulations:
+            raise ValueError("--fast_simulations is at most --simulations; received "
+                             f"{self.fast_simulations} and {self.simulations}.")

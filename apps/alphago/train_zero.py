@@ -1,0 +1,291 @@
+"""Learns a game from self-play alone (AlphaGo Zero, Silver et al. 2017).
+
+    python -m apps.alphago.train_zero --game=go --size=9 --time_budget=120 --workdir=runs/zero9
+
+Generations follow each other: games of the network against itself go to the replay window, the network learns from it
+and plays the next ones. Everything is kept at the end of a generation: the same command goes on there.
+"""
+
+import dataclasses
+import functools
+import time
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from apps.alphago import learning, networks, replay, selfplay, settings
+from apps.alphago.config import ZeroConfig
+from apps.alphago.match import Match
+from apps.common import config as config_lib
+from apps.common import fitting, flagging, workdir
+from layers.regularization import decay_kernels_only
+from strategies import checkpoint
+from strategies.copying import copy_model
+
+_MOMENTS = 8  # moments at which games move, in one call of the program
+_RATES = ((0.0, 1.0), (0.6, 0.3), (0.85, 0.1))  # share of the run done, factor of the learning rate
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; the state of its checkpoints."""
+
+    generation: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    simulations: int = 0
+    moves: int = 0
+    elo: float = 0.0
+    ladder: list = dataclasses.field(default_factory=list)  # [generation, Elo, games, share of points]
+
+
+def train(config):
+    """Runs or resumes self-play and learning.
+
+    Args:
+        config: `ZeroConfig`.
+
+    Returns:
+        the flat dictionary written to `<workdir>/metrics.json`.
+
+    Raises:
+        ValueError: bad input; raised before anything is played or written.
+        apps.common.fitting.TrainingDiverged: the loss is not finite.
+    """
+    strategy = workdir.make_distribution(config)
+    run = workdir.open_run(config, strategy)
+    workdir.prepare_runtime(config)
+    setting = settings.setting_of(config)
+    with strategy.scope():
+        model = compiled(config, setting)
+    if config.explain:
+        print(explanation(config, setting, model))
+        return {}
+    strategy.check(model, learning.stream(None, model, batch_size=config.batch_size, steps=1, seed=0))
+    run.begin()
+    learner = Learner(run, setting, strategy, model)
+    while not learner.is_done:
+        learner.generation()
+    return learner.finish()
+
+
+def compiled(config, setting):
+    """A new network, ready to learn."""
+    keras.utils.set_random_seed(config.seed)
+    model = networks.build(setting.structure)
+    optimizer = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum, nesterov=bool(config.momentum),
+                                     weight_decay=config.weight_decay or None)
+    if config.weight_decay:
+        decay_kernels_only(optimizer, model)
+    learning.compile_model(model, optimizer, jit_compile=config.jit_compile)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def explanation(config, setting, model):
+    """What a run would do, as text."""
+    options = settings.self_play_of(config, setting)
+    wanted = config.steps_per_generation * config.batch_size / config.reuse
+    budget = f"{config.time_budget:g} minutes" if config.time_budget else f"{config.epochs} generations"
+    return "\n".join([
+        f"{config.game}: {setting.rules or 'three in a row'}",
+        f"network: {setting.structure}, {model.count_params():,} parameters",
+        f"self-play: {options}",
+        f"a generation: games until they have {wanted:.0f} positions to learn from, then {config.steps_per_generation} "
+        f"steps of {config.batch_size} positions out of the newest {config.window:,}",
+        f"in all: {budget}"])
+
+
+class Learner:
+    """A run: the network that learns, the one that plays, the games, and where it stands."""
+
+    def __init__(self, run, setting, strategy, model):
+        self._run, self._config, self._setting, self._strategy = run, run.config, setting, strategy
+        self._model, self._progress, self._matches = model, Progress(), {}
+        self._player = copy_model(strategy.gather(model))  # the weights that play
+        self._restore()
+        self._evaluator = networks.Evaluator(self._player)
+        self._replay = replay.Replay(run.folder("replay"), setting.game, setting.new_state, window=self._config.window)
+        self._games = SelfPlay(setting, self._evaluator, settings.self_play_of(self._config, setting),
+                               seed=[self._config.seed, self._progress.generation])
+        self._writer = tf.summary.create_file_writer(str(run.folder("logs")))
+
+    @property
+    def is_done(self):
+        """Whether the generations, or the minutes, are used up."""
+        return self._share_done() >= 1
+
+    def generation(self):
+        """Games, then learning, then what plays next; and keeps it all."""
+        began, progress, config = time.monotonic(), self._progress, self._config
+        wanted = config.steps_per_generation * config.batch_size / config.reuse
+        played, found = self._games.play(wanted)
+        self._replay.add(played)
+        in_games = time.monotonic() - began
+        history = self._learn()
+        self._update_player()
+        progress.generation += 1
+        progress.simulations += found["simulations"]
+        progress.moves += found["moves"]
+        progress.seconds += time.monotonic() - began
+        self._report(played, found | history | {"seconds_of_games": in_games})
+        if config.rate_every and progress.generation % config.rate_every == 0:
+            self._rate()
+        self._keep()
+
+    def finish(self):
+        """Writes the network that plays, and `metrics.json`."""
+        progress = self._progress
+        self._player.save(self._run.path / "model.keras")
+        metrics = {"generations": progress.generation, "steps": progress.step, "seconds": progress.seconds,
+                   "games": self._replay.num_games, "moves": progress.moves, "simulations": progress.simulations,
+                   "elo": progress.elo, "num_parameters": self._player.count_params()}
+        config_lib.write_json(self._run.path / "metrics.json", metrics)
+        self._run.end()
+        return metrics
+
+    def _share_done(self):
+        if self._config.time_budget:
+            return self._progress.seconds / (60 * self._config.time_budget)
+        return self._progress.generation / self._config.epochs if self._config.epochs else 1.0
+
+    def _learn(self):
+        """The losses of a generation's steps."""
+        config, progress = self._config, self._progress
+        factor = [factor for begin, factor in _RATES if self._share_done() >= begin][-1]
+        self._model.optimizer.learning_rate.assign(config.learning_rate * factor)
+        stream = learning.stream(self._replay.sample, self._model, batch_size=config.batch_size,
+                                 steps=config.steps_per_generation, seed=config.seed)
+        losses = Losses()
+        end = (progress.generation + 1) * config.steps_per_generation
+        self._strategy.fit(self._model, stream, start_step=progress.step, total_steps=end, verbose=0,
+                           callbacks=[fitting.StopAtNaN(self._run), losses])
+        progress.step = end
+        return losses.last | {"learning_rate": config.learning_rate * factor}
+
+    def _update_player(self):
+        """The weights that play next: the moving average of those that learn, if they are good enough."""
+        config, before = self._config, self._player.get_weights()
+        learned = self._strategy.gather(self._model).get_weights()
+        share = min(config.average, 1 - 1 / (self._progress.generation + 1))  # the first ones are all there is
+        self._player.set_weights([share * a + (1 - share) * b for a, b in zip(before, learned)])
+        self._evaluator.update(self._player)
+        if config.gate:
+            older = copy_model(self._player)
+            older.set_weights(before)
+            score = self._match(config.gate_games, config.simulations).play(
+                self._evaluator, networks.Evaluator(older), seed=self._progress.generation)
+            if score.share < config.gate:
+                self._player.set_weights(before)
+                self._evaluator.update(self._player)
+
+    def _rate(self):
+        """A rung of the ladder: a match against the one below, whose Elo it stands on."""
+        progress, config = self._progress, self._config
+        below = self._run.path / "ladder.npz"
+        if below.exists():
+            older = copy_model(self._player)
+            older.set_weights(list(checkpoint.read_arrays(below).values()))
+            score = self._match(config.rate_games, config.rate_simulations).play(
+                self._evaluator, networks.Evaluator(older), seed=progress.generation)
+            share = np.clip(score.share, 0.5 / config.rate_games, 1 - 0.5 / config.rate_games)
+            progress.elo += float(400 * np.log10(share / (1 - share)))
+            progress.ladder.append([progress.generation, progress.elo, config.rate_games, score.share])
+            self._write({"elo": progress.elo, "points_against_the_last": score.share})
+            print(f"generation {progress.generation}: {score.wins}-{score.draws}-{score.losses} against the last rung; "
+                  f"Elo {progress.elo:.0f}", flush=True)
+        checkpoint.write_arrays(below, {f"{i:04d}": w for i, w in enumerate(self._player.get_weights())})
+
+    def _match(self, number, simulations):
+        """A program for matches, compiled once."""
+        if (number, simulations) not in self._matches:
+            self._matches[number, simulations] = Match(
+                self._setting.game, self._setting.new_state, self._evaluator.bound, games=number,
+                simulations=simulations, opening_moves=min(6, self._setting.structure.size))
+        return self._matches[number, simulations]
+
+    def _report(self, played, found):
+        progress = self._progress
+        self._write(found | {"games": self._replay.num_games, "window": len(self._replay),
+                             "hours": progress.seconds / 3600})
+        print(f"generation {progress.generation}: {progress.seconds / 60:.1f} min, {self._replay.num_games} games, "
+              f"{found['moves_per_second']:.0f} moves/s, length {found['game_length']:.0f}, loss {found['loss']:.3f} "
+              f"(policy {found['policy_loss']:.3f}, value {found['value_loss']:.3f})", flush=True)
+
+    def _write(self, values):
+        with self._writer.as_default(self._progress.generation):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def _keep(self):
+        state = dataclasses.asdict(self._progress)
+        checkpoint.write_arrays(self._run.folder("checkpoints") / "player.npz",
+                                {f"{i:04d}": w for i, w in enumerate(self._player.get_weights())})
+        self._run.checkpoints.save(self._model, state.pop("step"), state)
+
+    def _restore(self):
+        found = self._run.checkpoints.latest()
+        if found is None:
+            return
+        arrays, state = found
+        checkpoint.restore(self._model, arrays)
+        self._progress = Progress(**state)
+        self._player.set_weights(list(checkpoint.read_arrays(
+            self._run.path / "checkpoints" / "player.npz").values()))
+        print(f"Resuming {self._run.path} after generation {self._progress.generation}.")
+
+
+class Losses(keras.callbacks.Callback):
+    """Keeps the losses of the last epoch."""
+
+    last = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.last = {"policy_loss": logs["loss"], **logs}
+
+
+class SelfPlay:
+    """The program of self-play and the games under way.
+
+    Args:
+        setting: `settings.Setting`.
+        evaluator: `networks.Evaluator`, whose weights change between calls.
+        options: `selfplay.Settings`.
+        seed: list of numbers.
+    """
+
+    def __init__(self, setting, evaluator, options, seed):
+        self._noise, self._options, self._setting = np.random.default_rng(seed), options, setting
+        self._seed = tf.constant(self._noise.integers(2**62), tf.int64)
+        begin, self._advance = (
+            tf.function(functools.partial(function, setting.game, evaluator, options, setting.new_state),
+                        jit_compile=True) for function in (selfplay.begin, selfplay.advance))
+        self._play, self._collector = begin(self._seed), selfplay.Collector(options.games)
+
+    def play(self, wanted):
+        """Plays until games have ended that have so many positions to learn from.
+
+        Returns:
+            (list of `PlayedGame`, {name: number} about them).
+        """
+        options, ended, positions, calls, began = self._options, [], 0, 0, time.monotonic()
+        while positions < wanted:
+            gammas = self._noise.gamma(options.alpha, size=[_MOMENTS, options.games, self._setting.game.num_actions])
+            self._play, moves = self._advance(self._play, tf.constant(gammas, tf.float32), self._seed)
+            new = self._collector.add(moves)
+            positions += sum(sum(game.full) for game in new)
+            ended += new
+            calls += 1
+        seconds, moves = time.monotonic() - began, sum(len(game.actions) for game in ended)
+        results = np.array([game.result for game in ended])
+        return ended, {
+            "simulations": calls * _MOMENTS * options.interval * options.games, "moves": moves,
+            "moves_per_second": moves / seconds, "game_length": moves / len(ended), "first_wins": np.mean(results > 0),
+            "draws": np.mean(results == 0),
+            "simulations_per_second": calls * _MOMENTS * options.interval * options.games / seconds}
+
+
+if __name__ == "__main__":
+    flagging.run_app(ZeroConfig, train)

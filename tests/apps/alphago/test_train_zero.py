@@ -1,0 +1,97 @@
+"""Learning from self-play on a game that is solved, and going on where a run was cut."""
+
+import json
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from apps.alphago import replay, settings, train_zero
+from apps.alphago.config import ZeroConfig
+from strategies import checkpoint
+
+SMALL = {"game": "tic_tac_toe", "model": "zero_1x8", "pooling_every": 0, "hidden": 8, "simulations": 16,
+         "fast_simulations": 8, "parallel_games": 16, "steps_per_generation": 5, "batch_size": 32, "rate_every": 1,
+         "rate_games": 4, "rate_simulations": 4}
+
+
+def config(path, **changes):
+    return ZeroConfig(workdir=str(path), **{**SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """A run of three generations that was cut within the second, after its games and before it had learned."""
+    path, learn, calls = tmp_path_factory.mktemp("runs") / "run", train_zero.Learner._learn, []
+
+    def cut(learner):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return learn(learner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_zero.Learner, "_learn", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train_zero.train(config(path, epochs=3, gate=0.01, gate_games=4))
+    assert not (path / "metrics.json").exists()
+    games = replay.Replay(path / "replay", *of_game(), window=10**6).num_games
+    return path, games, train_zero.train(config(path, epochs=3, gate=0.01, gate_games=4))
+
+
+def of_game():
+    setting = settings.setting_of(ZeroConfig(workdir="x", **SMALL))
+    return setting.game, setting.new_state
+
+
+def test_a_cut_run_goes_on(resumed, capsys):
+    path, games, metrics = resumed
+    assert metrics == json.loads((path / "metrics.json").read_text())
+    assert (metrics["generations"], metrics["steps"]) == (3, 15)
+    assert metrics["games"] > games > 0  # those of the cut generation were kept
+    arrays, state = checkpoint.Directory(path / "checkpoints").latest()
+    assert state["generation"] == 3 and [rung[0] for rung in state["ladder"]] == [2, 3]
+    again = train_zero.train(config(path, epochs=3, gate=0.01, gate_games=4))
+    assert again == metrics and "Resuming" in capsys.readouterr().out
+
+
+def test_what_a_run_leaves(resumed):
+    path, _, metrics = resumed
+    model = keras.models.load_model(path / "model.keras", compile=False)
+    assert model.count_params() == metrics["num_parameters"]
+    assert [tuple(model.output_shape[name]) for name in ("policy", "value")] == [(None, 9), (None, 1)]
+    player = checkpoint.read_arrays(path / "checkpoints" / "player.npz")
+    for a, b in zip(model.get_weights(), player.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert list((path / "logs").glob("events*"))
+
+
+def test_the_network_learns(tmp_path):
+    """After one generation the losses are far below those of a network that knows nothing."""
+    rows = []
+    report = train_zero.Learner._report
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_zero.Learner, "_report",
+                      lambda self, played, found: rows.append(found) or report(self, played, found))
+        train_zero.train(config(tmp_path / "run", epochs=6, steps_per_generation=40, rate_every=0))
+    assert rows[-1]["policy_loss"] < rows[0]["policy_loss"] - 0.2 < np.log(9)
+    assert rows[-1]["value_loss"] < 0.8 * rows[0]["value_loss"]
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"model": "zero_0x8"}, "Unknown model 'zero_0x8'"), ({"model": "resnet20"}, "zero_<blocks>x<filters>"),
+    ({"game": "chess"}, "Unknown value of --game: 'chess'"), ({"gate": 0.5}, "--gate and --gate_games go together"),
+    ({"rate_games": 5}, "must be even; received 5"), ({"fast_simulations": 20}, "at most --simulations; received 20"),
+    ({"distribution": "async"}, "self-play and learning in one program: 'async'"),
+    ({"game": "go", "komi": 6.3}, "Komi must be a multiple of one half"), ({"workdir": ""}, "--workdir is missing")])
+def test_bad_input(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        train_zero.train(config(**{"path": tmp_path / "run", **changes}) if "workdir" not in changes
+                         else ZeroConfig(**{**SMALL, **changes}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_explain(tmp_path, capsys):
+    assert train_zero.train(config(tmp_path / "run", game="go", explain=True)) == {}
+    text = capsys.readouterr().out
+    assert "komi=7.0" in text and "parameters" in text and not (tmp_path / "run").exists()
