@@ -1,0 +1,93 @@
+"""Go environment, tree search and self-play against mctx and pgx, in turn.
+
+    python3 -m venv peers && peers/bin/pip install jax jaxlib mctx pgx
+    python -m benchmarks.search_benchmark --peers_python=peers/bin/python [--only=search] [--rounds=7]
+
+Two processes stay, one for each side, and measure case by case in alternation; each rests while the other works. The
+peers get the setting in which they are fastest: without the XLA flag below jaxlib 0.10.2 runs convolutions on one core.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+from benchmarks import common, runs
+
+CASES = [
+    *({"kind": "environment", "size": 9, "batch": batch} for batch in (1, 64, 256, 1024)),
+    *({"kind": "environment", "size": 19, "batch": batch} for batch in (1, 64, 256)),
+    *({"kind": "search", "network": "tower", "policy": policy, "batch": batch, "simulations": simulations}
+      for policy, simulations in (("puct", 32), ("puct", 128), ("gumbel", 32)) for batch in (1, 8, 64)),
+    *({"kind": "search", "network": "constant", "policy": "puct", "batch": batch, "simulations": 32}
+      for batch in (1, 8, 64)),
+    *({"kind": "self_play", "batch": 64, "visits": visits} for visits in (32, 128)),
+    *({"kind": "network", "batch": batch} for batch in (1, 8, 64))]
+PEER_SCRIPT = pathlib.Path(__file__).parent / "search" / "peer_worker.py"
+PEER_FLAGS = "--xla_cpu_experimental_ynn_fusion_type="
+
+
+class Worker:
+    """One side, in a process of its own."""
+
+    def __init__(self, python, script, **environment):
+        self._process = subprocess.Popen([python, *script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                         cwd=runs.ROOT, env={**os.environ, **environment})
+
+    def measure(self, case):
+        """The answer to a case."""
+        print(json.dumps(case), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"The worker ended with code {self._process.wait()} at {case}.")
+        return json.loads(line)
+
+    def close(self):
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers_python", default="", help="Python with jax, mctx and pgx; without it only this suite "
+                                                           "is measured.")
+    parser.add_argument("--only", default="", help="kinds of cases, comma-separated")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    cases = [case for case in CASES if not options.only or case["kind"] in options.only.split(",")]
+    sides = {"usagi": Worker(sys.executable, ["-m", "benchmarks.search.usagi_worker"])}
+    if options.peers_python:
+        sides["peers"] = Worker(options.peers_python, [str(PEER_SCRIPT)], XLA_FLAGS=PEER_FLAGS)
+    rows = []
+    for case in cases:
+        rows.append(row_of(case, {name: side for name, side in sides.items()
+                                  if name == "usagi" or case["kind"] != "network"}, options.rounds))
+        print(json.dumps(rows[-1]), flush=True)
+    for side in sides.values():
+        side.close()
+    common.write("search_benchmark", rows)
+
+
+def row_of(case, sides, rounds):
+    """Medians of both sides for a case, and their ratio."""
+    found = {name: [side.measure(case)] for name, side in sides.items()}
+    for number in range(rounds):
+        for name in sides if number % 2 else reversed(sides):
+            found[name].append(sides[name].measure(case))
+    rates = {name: np.array([answer["rate"] for answer in answers[1:]]) for name, answers in found.items()}
+    row = {"case": " ".join(map(str, case.values())),
+           "compile_seconds": round(found["usagi"][0]["compile_seconds"], 1), "usagi_per_second":
+           float(np.median(rates["usagi"])), "peers_per_second": None, "ratio": None, "ratio_low_95": None}
+    if "peers" in rates:
+        low, ratio, _ = common.ratio_interval(rates["usagi"], rates["peers"])
+        row |= {"peers_per_second": float(np.median(rates["peers"])), "ratio": ratio, "ratio_low_95": low}
+    return row
+
+
+if __name__ == "__main__":
+    main()
