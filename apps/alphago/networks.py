@@ -234,18 +234,22 @@ class _Folded:
 
 
 def lite_network(path, num_threads=1):
-    """A TFLite file of a network as a function: planes [K, N, N, C] -> (logits [K, A], value [K]), in NumPy.
+    """A TFLite file of a network as a function in NumPy.
+
+    Returns:
+        (planes [K, N, N, C] -> (logits [K, A], value [K]), N).
 
     Raises:
         ValueError: it is no such file.
     """
     runner = litert.Runner(path, num_threads)
-    if not {"policy", "value"} <= set(runner.output_names):
-        raise ValueError(f"{path} is no network for Go: expected the outputs policy and value, received "
-                         f"{', '.join(runner.output_names)}.")
+    shapes = list(runner.input_shapes.values())
+    if not {"policy", "value"} <= set(runner.output_names) or len(shapes) != 1 or len(shapes[0]) != 3:
+        raise ValueError(f"{path} is no network for Go: expected planes and the outputs policy and value, received "
+                         f"inputs of shape {shapes} and {', '.join(runner.output_names)}.")
 
     def network(planes):
         outputs = runner.named(planes)
         return outputs["policy"], outputs["value"][:, 0]
 
-    return network
+    return network, shapes[0][0]

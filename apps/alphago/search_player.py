@@ -50,6 +50,9 @@ class SearchSettings:
         return (self.capacity or max(4096, 2 * self.simulations)) + self.leaves
 
 
+DEFAULTS = SearchSettings()
+
+
 class SearchPlayer:
     """Chooses moves by Monte-Carlo tree search.
 
@@ -61,7 +64,7 @@ class SearchPlayer:
         name: of the player.
     """
 
-    def __init__(self, network, size, settings=SearchSettings(), *, name="usagi"):
+    def __init__(self, network, size, settings=DEFAULTS, *, name="usagi"):
         self.name, self._network, self._size, self._settings = name, network, size, settings
         self._noise, self._programs, self._tree = np.random.default_rng(settings.seed), None, None
 

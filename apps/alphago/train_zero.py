@@ -16,7 +16,7 @@ import tf_keras as keras
 
 from apps.alphago import learning, networks, replay, selfplay, settings
 from apps.alphago.config import ZeroConfig
-from apps.alphago.match import Match
+from apps.alphago.ladder import Match
 from apps.common import config as config_lib
 from apps.common import fitting, flagging, workdir
 from layers.regularization import decay_kernels_only

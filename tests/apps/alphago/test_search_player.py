@@ -154,7 +154,9 @@ def test_files_for_phones(model, evaluator, tmp_path):
     tflite.convert(model, path, "float32")
     board = Board(RULES)
     expected = SearchPlayer(evaluator, 5, SETTINGS).choose(board)
-    found = SearchPlayer(networks.lite_network(path), 5, SETTINGS).choose(board)
+    network, size = networks.lite_network(path)
+    assert size == 5
+    found = SearchPlayer(network, 5, SETTINGS).choose(board)
     assert found.move == expected.move
     for a, b in zip(found.analysis.candidates, expected.analysis.candidates):
         assert (a.move, a.visits) == (b.move, b.visits) and a.win_rate == pytest.approx(b.win_rate, abs=1e-3)
@@ -167,5 +169,5 @@ def test_what_is_refused(evaluator, tmp_path):
         SearchSettings(simulations=0)
     other = tmp_path / "other.tflite"
     tflite.convert(keras.Sequential([keras.layers.Dense(2, input_shape=(3,))]), other, "float32")
-    with pytest.raises(ValueError, match="is no network for Go: expected the outputs policy and value"):
+    with pytest.raises(ValueError, match="is no network for Go: expected planes and the outputs policy and value"):
         networks.lite_network(other)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps.alphago import games, match
+from apps.alphago import games, ladder
 
 GAME = games.tic_tac_toe()
 
@@ -25,25 +25,25 @@ class Fake:
 
 def test_the_same_network_scores_half():
     """Every opening is played twice with sides changed, so one network cannot beat itself."""
-    player = match.Match(GAME, games.empty_marks, Fake.bound, games=20, simulations=8)
+    player = ladder.Match(GAME, games.empty_marks, Fake.bound, games=20, simulations=8)
     score = player.play(Fake(0.3), Fake(0.3), seed=1)
     assert score.share == 0.5 and score.wins + score.draws + score.losses == 20
 
 
 def test_more_search_is_not_needed_to_see_who_is_better():
     """Without an opening the network of low fields takes 0, 1, 2 as first player, and so loses as second or first."""
-    player = match.Match(GAME, games.empty_marks, Fake.bound, games=4, simulations=1, opening_moves=0)
+    player = ladder.Match(GAME, games.empty_marks, Fake.bound, games=4, simulations=1, opening_moves=0)
     low, high = Fake(5.0), Fake(-5.0)
     # low first: 0, 8, 1, 7, 2 wins. high first: 8, 0, 7, 1, 6 wins.
-    assert player.play(low, high) == match.Score(2, 0, 2)
+    assert player.play(low, high) == ladder.Score(2, 0, 2)
     # against one that likes the middle of what low takes
-    assert player.play(low, low) == match.Score(2, 0, 2)
+    assert player.play(low, low) == ladder.Score(2, 0, 2)
     assert player._choose.experimental_get_tracing_count() == 1
 
 
 def test_results_are_those_of_the_rules():
     """a takes whole lines of play that are replayed here by hand."""
-    player = match.Match(GAME, games.empty_marks, Fake.bound, games=2, simulations=1, opening_moves=0)
+    player = ladder.Match(GAME, games.empty_marks, Fake.bound, games=2, simulations=1, opening_moves=0)
     weights = {0: Fake(5.0), 1: Fake(-5.0)}
     wins = 0
     for first in (0, 1):
@@ -61,4 +61,4 @@ def test_results_are_those_of_the_rules():
 
 def test_odd_numbers_are_refused():
     with pytest.raises(ValueError, match="even number of games, each opening twice; received 3"):
-        match.Match(GAME, games.empty_marks, Fake.bound, games=3, simulations=1)
+        ladder.Match(GAME, games.empty_marks, Fake.bound, games=3, simulations=1)

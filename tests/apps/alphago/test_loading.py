@@ -1,0 +1,51 @@
+"""Players from files."""
+
+import pytest
+import tf_keras as keras
+
+from apps.alphago import networks
+from apps.alphago.config import ZeroConfig
+from apps.alphago.go import rules as go
+from apps.alphago.loading import load_player
+from apps.common import config as config_lib
+from strategies.export import tflite
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run's folder, as far as players need it."""
+    path = tmp_path_factory.mktemp("runs") / "mine"
+    path.mkdir()
+    config_lib.save(ZeroConfig(workdir=str(path), size=5, komi=0.5, superko=True), path)
+    networks.build(networks.Structure(size=5, num_actions=26, blocks=1, filters=4, hidden=4)).save(path / "model.keras")
+    return path
+
+
+def test_a_run_a_model_and_a_file_for_phones(run):
+    player, rules = load_player(run)
+    assert player.name == "mine" and player.sizes == (5,) and rules == go.Rules(size=5, komi=0.5, superko=True)
+    player, rules = load_player(run / "model.keras", name="other")
+    assert player.name == "other" and rules == go.Rules(size=5)
+    tflite.convert(keras.models.load_model(run / "model.keras", compile=False), run / "small.tflite", "float16")
+    player, rules = load_player(run / "small.tflite")
+    assert player.sizes == (5,) and player.name == "small"
+
+
+def test_what_is_no_network(run, tmp_path):
+    with pytest.raises(ValueError, match="has no network: expected the workdir of a finished run"):
+        load_player(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="is not the workdir of a run of train_zero"):
+        load_player(tmp_path)
+    (tmp_path / "broken.keras").write_bytes(b"PK no")
+    with pytest.raises(ValueError, match="cannot be read as a Keras model"):
+        load_player(tmp_path / "broken.keras")
+    keras.Sequential([keras.layers.Dense(1, input_shape=(1,))]).save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="is no network of AlphaGo Zero"):
+        load_player(tmp_path / "other.keras")
+    (tmp_path / "run").mkdir()
+    config_lib.save(ZeroConfig(workdir=str(tmp_path), game="tic_tac_toe"), tmp_path / "run")
+    with pytest.raises(ValueError, match="has learned tic_tac_toe"):
+        load_player(tmp_path / "run")
+    networks.build(networks.Structure(size=3, num_actions=9, planes=2, blocks=1, filters=4)).save(tmp_path / "t.keras")
+    with pytest.raises(ValueError, match="is a network for a board of 3"):
+        load_player(tmp_path / "t.keras")
