@@ -14,6 +14,7 @@ import sys
 import time
 
 _LONGEST_ANSWER = 1 << 20  # bytes
+_SHOWN = 200  # bytes of an answer in a message
 _KEPT_ERRORS = 4096
 _NUM_LINES = 10  # of standard error in a message
 _GRACE_SECONDS = 2.0  # to end when asked to
@@ -109,7 +110,7 @@ class Program:
         answer = self._read(command, self._timeout + seconds)
         sign, number, words = re.match(r"([=?])(\d*)\s*(.*)", answer, re.DOTALL).groups()
         if number != str(self._number):
-            self._fail(f"answered {command!r}, its command number {self._number}, with {answer[:200]!r}, which has "
+            self._fail(f"answered {command!r}, its command number {self._number}, with {answer[:_SHOWN]!r}, which has "
                        "another number")
         if sign == "?":
             raise Refused(f"{self} refused {command!r}: {words.strip() or 'no reason given'}.{self.last_words()}")
@@ -133,18 +134,20 @@ class Program:
         until = time.monotonic() + seconds
         while True:
             answer = self._output.replace(b"\r", b"").lstrip()
-            if answer and answer[:1] not in (b"=", b"?") or len(answer) > _LONGEST_ANSWER:
-                self._fail(f"answered {command!r} with {_text(answer[:200])!r}, which is not GTP: expected = or ?, the "
-                           "number of the command, words and an empty line")
+            is_line = b"\n" in answer or len(answer) > _SHOWN
+            if is_line and answer[:1] not in (b"=", b"?") or len(answer) > _LONGEST_ANSWER:
+                self._fail(f"answered {command!r} with {_shown(answer)}, which is not GTP: expected = or ?, the number "
+                           "of the command, words and an empty line")
             end = answer.find(b"\n\n")
             if end >= 0:
                 self._output[:] = answer[end + 2:]
                 return _text(answer[:end])
             left = until - time.monotonic()
+            so_far = f", but for {_shown(answer)} without an empty line" if answer else ""
             if left <= 0:
-                self._fail(f"did not answer {command!r} within {seconds:g} s")
+                self._fail(f"did not answer {command!r} within {seconds:g} s{so_far}")
             if not self._take(left):
-                self._fail(f"ended before it answered {command!r}")
+                self._fail(f"ended before it answered {command!r}{so_far}")
 
     def _take(self, seconds):
         """Reads what there is, after `seconds` at most; whether more may come from standard output."""
@@ -183,3 +186,7 @@ class Program:
 
 def _text(content):
     return bytes(content).decode(errors="replace")
+
+
+def _shown(content):
+    return repr(_text(content[:_SHOWN]).rstrip())

@@ -3,7 +3,8 @@
     log: file for the commands it gets.        pids: file for its process id and that of a child it starts.
     moves: answers to genmove.                 start: seconds before it does anything.
     stubborn: goes on when asked to quit, or when its input ends.
-    name, undo, genmove, ...: what a command does: hang, die, kill, refuse, garbage, number, close, flood, or an answer.
+    name, undo, genmove, ...: what a command does: hang, die, kill, refuse, garbage, half, number, close, flood, or an
+        answer.
 """
 
 import json
@@ -27,6 +28,9 @@ def act(plan, number, word, moves):
         os.kill(os.getpid(), signal.SIGKILL)
     elif does == "close":
         os.close(1)
+        time.sleep(1000)
+    elif does == "half":
+        print(f"={number} E5", flush=True)
         time.sleep(1000)
     elif does == "flood":
         print(f"={number}")

@@ -183,12 +183,13 @@ def test_resignation_and_analysis(told):
     ("kill", r"ended before it answered 'genmove b' \(killed by signal 9\)\. It wrote no errors"),
     ("hang", r"did not answer 'genmove b' within 1 s\. Its last lines of standard error: still thinking"),
     ("close", "ended before it answered 'genmove b'. It wrote"),
-    ("garbage", r"answered 'genmove b' with 'Segmentation fault\\n\\n', which is not GTP: expected = or \?"),
+    ("garbage", r"answered 'genmove b' with 'Segmentation fault', which is not GTP: expected = or \?"),
+    ("half", r"did not answer 'genmove b' within 1 s, but for '=6 E5' without an empty line"),
     ("number", "answered 'genmove b', its command number 6, with '=7 E5', which has another number"),
     ("flood", "which is not GTP"),
 ])
 def test_programs_that_fail(does, message):
-    player = GtpPlayer(fake(genmove=does), timeout=1 if does == "hang" else 10)
+    player = GtpPlayer(fake(genmove=does), timeout=1 if does in ("hang", "half") else 10)
     player.begin(RULES)
     began = time.monotonic()
     with pytest.raises(GtpError, match=message) as caught:
