@@ -136,7 +136,7 @@ def write_report(run, title, metrics, sections, plots):
     lines = [f"# {title}", "", markdown_table(["metric", "value"], metrics.items())]
     for heading, text in sections.items():
         lines += ["", f"## {heading}", "", text.strip()]
-    lines += ["", "## Pictures", ""]
+    lines += ["", "## Pictures", ""] if plots else []
     lines += [f"![{caption}]({pathlib.Path(path).relative_to(run.path)})\n" for caption, path in plots.items()]
     lines += ["", "## Configuration", "", markdown_table(["field", "value"], config_lib.to_dict(run.config).items())]
     path = run.path / "report.md"

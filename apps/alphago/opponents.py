@@ -1,0 +1,56 @@
+"""Players by specification, as flags name them: `random:3`, `gtp:gnugo --mode gtp --level 1`."""
+
+import typing
+
+from apps.alphago import gtp_client, gtp_process
+from apps.alphago.players import RandomPlayer
+from layers.checking import unknown_name
+
+_SEED = "{seed}"
+
+
+class Kind(typing.NamedTuple):
+    """A kind of player: `forms` of its specification, and `read(what follows the colon, timeout) -> make(seed)`."""
+
+    forms: tuple
+    read: typing.Callable
+
+
+def player_of(spec, *, timeout=60.0):
+    """How the players of a specification are made.
+
+    Args:
+        spec: `random`, `random:SEED`, or `gtp:COMMAND`. In a command {seed} stands for the seed of the game, for
+            programs that take one.
+        timeout: seconds that an external program may take for an answer.
+
+    Returns:
+        make(seed) -> player: a player for one game, `seed` being a whole number from 0 to 2^31 - 1. Where it has a
+        method `close`, that is to be called after the game.
+
+    Raises:
+        ValueError: unknown or wrong specification; it lists what is known.
+    """
+    kind, _, rest = spec.strip().partition(":")
+    if kind not in KINDS:
+        raise unknown_name("player", spec, [form for each in KINDS.values() for form in each.forms])
+    return KINDS[kind].read(rest, timeout)
+
+
+def _random(rest, timeout):
+    text = rest.strip() or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"The seed of a random player is a whole number from 0, as in random:3; received {rest!r}.")
+    return lambda seed: RandomPlayer([int(text), seed])
+
+
+def _gtp(rest, timeout):
+    words = gtp_process.words_of(rest)
+
+    def make(seed):
+        return gtp_client.GtpPlayer([word.replace(_SEED, str(seed)) for word in words], timeout=timeout)
+
+    return make
+
+
+KINDS = {"random": Kind(("random", "random:SEED"), _random), "gtp": Kind(("gtp:COMMAND",), _gtp)}
