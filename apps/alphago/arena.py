@@ -30,7 +30,8 @@ _HEADER = ("player", "wins", "draws", "losses", "score", "low", "high", "Elo", "
 class ArenaConfig:
     """Options of this program."""
 
-    a: str = field("random", "Player A: random, random:SEED, or gtp:COMMAND; {seed} in a command is the game's seed.")
+    a: str = field("random", "Player A: random[:SEED], gtp:COMMAND ({seed} in it is the game's seed) or "
+                             "network:PATH[,simulations=NUMBER], a run of train_zero, .keras or .tflite.")
     b: str = field("random", "Player B, likewise.")
     games: int = field(20, "Number of games; even, for A and B to have each opening with both colours.", minimum=1,
                        volatile=True)

@@ -1,5 +1,6 @@
 """Players from files: a run of `train_zero`, a Keras model, or a TFLite file."""
 
+import dataclasses
 import pathlib
 
 import tf_keras as keras
@@ -7,22 +8,62 @@ import tf_keras as keras
 from apps.alphago import networks
 from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
-from apps.alphago.search_player import DEFAULTS, SearchPlayer
+from apps.alphago.search_player import DEFAULTS, SearchPlayer, SearchSettings
 from apps.common import config as config_lib
+from layers.checking import unknown_name
 
 _SUFFIXES = (".keras", ".tflite")
 
 
 def load_player(path, settings=DEFAULTS, *, name=""):
-    """A player that searches with a network.
+    """A player that searches with a network, and the rules it knows; arguments as of `maker`, errors as of `load`."""
+    network, size, rules = load(path)
+    return SearchPlayer(network, size, settings, name=name or name_of(path)), rules
+
+
+def maker(spec):
+    """How players of a specification are made: `FOLDER` or `FILE`, then settings, as runs/zero9,simulations=100.
+
+    Returns:
+        make(seed) -> `SearchPlayer`; all of them share the network and its compiled programs.
+
+    Raises:
+        ValueError: from `load`, or a setting that there is not.
+    """
+    path, *words = spec.split(",")
+    fields = {item.name: item.type for item in dataclasses.fields(SearchSettings) if item.name != "seed"}
+    given = {}
+    for word in words:
+        key, _, value = word.strip().partition("=")
+        if key not in fields:
+            raise unknown_name("setting of a search", key, fields)
+        try:
+            given[key] = fields[key](value)
+        except ValueError:
+            raise ValueError(f"{key} of a search must be a number; received {value!r} in {spec!r}.") from None
+    settings, (network, size, _) = SearchSettings(**given), load(path.strip())
+
+    def make(seed):
+        return SearchPlayer(network, size, dataclasses.replace(settings, seed=seed), name=f"{name_of(path)} "
+                            f"({settings.simulations})")
+
+    return make
+
+
+def name_of(path):
+    """What a player is called after its file, or its folder."""
+    return pathlib.Path(path).stem
+
+
+def load(path):
+    """A network for players.
 
     Args:
         path: workdir of a run, whose network is `model.keras`; or a .keras or .tflite file.
-        settings: `search_player.SearchSettings`.
-        name: of the player; empty: the folder's or the file's.
 
     Returns:
-        (`SearchPlayer`, the `go.Rules` that the network was trained under, or those by default for its size).
+        (network as `SearchPlayer` takes it, size of its board, the `go.Rules` that it was trained under, or those by
+        default for its size).
 
     Raises:
         ValueError: there is no such network, or it is for another game.
@@ -34,15 +75,11 @@ def load_player(path, settings=DEFAULTS, *, name=""):
     if file.suffix not in _SUFFIXES or not file.is_file():
         raise ValueError(f"{path} has no network: expected the workdir of a finished run of train_zero, a .keras or a "
                          ".tflite file.")
-    if file.suffix == ".tflite":
-        network, size = networks.lite_network(file)
-    else:
-        network, size = _evaluator(file)
+    network, size = networks.lite_network(file) if file.suffix == ".tflite" else _evaluator(file)
     try:
-        rules = rules or go.Rules(size=size)
+        return network, size, rules or go.Rules(size=size)
     except ValueError:
         raise ValueError(f"{path} is a network for a board of {size}; Go is played on 5 to 19.") from None
-    return SearchPlayer(network, size, settings, name=name or path.stem), rules
 
 
 def _rules_of(folder):

@@ -1,8 +1,8 @@
-"""Players by specification, as flags name them: `random:3`, `gtp:gnugo --mode gtp --level 1`."""
+"""Players by specification, as flags name them: `random:3`, `gtp:gnugo --mode gtp --level 1`, `network:runs/zero9`."""
 
 import typing
 
-from apps.alphago import gtp_client, gtp_process
+from apps.alphago import gtp_client, gtp_process, loading
 from apps.alphago.players import RandomPlayer
 from layers.checking import unknown_name
 
@@ -20,8 +20,8 @@ def player_of(spec, *, timeout=60.0):
     """How the players of a specification are made.
 
     Args:
-        spec: `random`, `random:SEED`, or `gtp:COMMAND`. In a command {seed} stands for the seed of the game, for
-            programs that take one.
+        spec: `random`, `random:SEED`, `gtp:COMMAND` or `network:PATH,settings`. In a command {seed} stands for the seed
+            of the game, for programs that take one. A path is as of `loading.maker`.
         timeout: seconds that an external program may take for an answer.
 
     Returns:
@@ -53,4 +53,9 @@ def _gtp(rest, timeout):
     return make
 
 
-KINDS = {"random": Kind(("random", "random:SEED"), _random), "gtp": Kind(("gtp:COMMAND",), _gtp)}
+def _network(rest, timeout):
+    return loading.maker(rest)
+
+
+KINDS = {"random": Kind(("random", "random:SEED"), _random), "gtp": Kind(("gtp:COMMAND",), _gtp),
+         "network": Kind(("network:PATH", "network:PATH,simulations=NUMBER"), _network)}

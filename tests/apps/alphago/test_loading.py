@@ -7,6 +7,7 @@ from apps.alphago import networks
 from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
 from apps.alphago.loading import load_player
+from apps.alphago.opponents import player_of
 from apps.common import config as config_lib
 from strategies.export import tflite
 
@@ -29,6 +30,17 @@ def test_a_run_a_model_and_a_file_for_phones(run):
     tflite.convert(keras.models.load_model(run / "model.keras", compile=False), run / "small.tflite", "float16")
     player, rules = load_player(run / "small.tflite")
     assert player.sizes == (5,) and player.name == "small"
+
+
+def test_specifications(run):
+    make = player_of(f"network:{run}, simulations=30,leaves=3,first_play=parent")
+    player = make(7)
+    assert player.name == "mine (30)" and player._settings.seed == 7
+    assert (player._settings.simulations, player._settings.leaves, player._settings.first_play) == (30, 3, "parent")
+    with pytest.raises(ValueError, match="Unknown setting of a search 'visits'"):
+        player_of(f"network:{run},visits=3")
+    with pytest.raises(ValueError, match="simulations of a search must be a number; received 'many'"):
+        player_of(f"network:{run},simulations=many")
 
 
 def test_what_is_no_network(run, tmp_path):
