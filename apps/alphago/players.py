@@ -2,9 +2,14 @@
 
 A player has a `name` and three methods:
 
-    begin(rules)              a new game starts, under these rules.
+    begin(rules)              a new game starts, under these rules; or its komi has changed.
     choose(board, seconds)    -> Choice: a move for the side to move; `seconds` it may take, None: as it likes.
     analyse(board, interval)  -> iterator of Analysis, a newer one about every `interval` seconds, until it is closed.
+
+and may have a fourth:
+
+    dead_stones(board)        -> bool [N, N]: stones that are lost, for the count at the end of the game; without it
+                              all that are on the board count as alive.
 
 Whoever asks may have gone on, gone back or begun another game since: the board says all.
 """

@@ -1,5 +1,8 @@
 """One game for Python: moves are made one at a time, and taken back."""
 
+import copy
+import dataclasses
+
 import numpy as np
 
 from apps.alphago.go import rules as go
@@ -17,7 +20,7 @@ class Board:
         turn: who moves first.
 
     Attributes:
-        rules: see there.
+        rules: see there; `set_komi` changes their komi.
         setup: int8 [N, N] or None.
         moves: list of (colour, move), what was played so far.
 
@@ -36,8 +39,10 @@ class Board:
         """The game of an `sgf.Record` after its last move.
 
         Raises:
-            ValueError: wrong size or an illegal move; the message begins with `name`.
+            ValueError: wrong size, an illegal move or too many; the message begins with `name`.
         """
+        if len(record.moves) > rules.last_move:
+            raise ValueError(f"{name}: {len(record.moves)} moves; expected at most {rules.last_move}.")
         states = sgf.replay(rules, record, name)
         board = cls(rules, record.setup, record.first)
         board.moves, board._states = list(record.moves), states
@@ -45,7 +50,28 @@ class Board:
 
     def record(self, **properties):
         """The game as `sgf.Record`; `properties` are its margin, names or comments."""
-        return sgf.Record(self.rules.size, self.rules.komi, tuple(self.moves), self.setup, **properties)
+        first = int(self._states[0].turn.numpy()[0])
+        return sgf.Record(self.rules.size, self.rules.komi, tuple(self.moves), self.setup, turn=first, **properties)
+
+    def for_player(self, colour=None):
+        """The game as `colour`, by default the side to move, is asked for a move in it: an equal game of its own.
+
+        That side is to move there, and two passes have not ended it: who asks for a move wants the game to go on.
+        """
+        state = self._for(colour)
+        if self.is_over:
+            state = state._replace(passes=state.passes * 0)
+        shown = copy.copy(self)
+        shown.moves, shown._states = list(self.moves), [*self._states[:-1], state]
+        return shown
+
+    def set_komi(self, komi):
+        """Changes the komi; position and moves stay.
+
+        Raises:
+            ValueError: it is no multiple of one half.
+        """
+        self.rules = dataclasses.replace(self.rules, komi=komi)
 
     @property
     def state(self):
@@ -55,7 +81,7 @@ class Board:
     @property
     def turn(self):
         """Who is to move, +1 or -1."""
-        return int(self.state.turn[0])
+        return int(self.state.turn.numpy()[0])
 
     @property
     def stones(self):
@@ -65,12 +91,12 @@ class Board:
     @property
     def prisoners(self):
         """Stones taken by black and by white."""
-        return tuple(int(number) for number in self.state.prisoners[0])
+        return tuple(int(number) for number in self.state.prisoners.numpy()[0])
 
     @property
     def is_over(self):
         """Whether both have passed one after the other, or there have been too many moves."""
-        return bool(go.program(self.rules, "over")(self.state)[0])
+        return bool(go.program(self.rules, "over")(self.state).numpy()[0])
 
     def legal(self, colour=None):
         """bool [P + 1], the moves of a side, by default of the one to move; the last is the pass."""
@@ -83,7 +109,7 @@ class Board:
             ValueError: the move is illegal, or the game has as many moves as its rules allow.
         """
         state = self._for(colour)
-        side = int(state.turn[0])
+        side = self.turn if colour is None else colour
         if len(self.moves) >= self.rules.last_move:
             raise ValueError(f"The game has {len(self.moves)} moves, as many as its rules allow.")
         if not 0 <= move <= self.rules.num_points or not self.legal(side)[move]:
@@ -103,13 +129,20 @@ class Board:
         self.moves.pop()
         self._states.pop()
 
-    def score(self):
-        """Points of black less those of white, komi included, with every stone alive."""
-        return float(go.program(self.rules, "score")(self.state)[0])
+    def score(self, dead=None):
+        """Points of black less those of white, komi included; `dead` as in `ownership`."""
+        return float(self.ownership(dead).sum() - self.rules.komi)
 
-    def ownership(self):
-        """int8 [N, N]: whose each point is, +1, -1 or 0, with every stone alive."""
-        return go.program(self.rules, "ownership")(self.state).numpy()[0].reshape(self.rules.size, self.rules.size)
+    def ownership(self, dead=None):
+        """int8 [N, N]: whose each point is, +1, -1 or 0.
+
+        Args:
+            dead: bool [N, N], stones that are taken off before points are counted; None: every stone is alive.
+        """
+        state = self.state
+        if dead is not None:
+            state = go.from_stones(self.rules, np.where(dead, 0, self.stones))
+        return go.program(self.rules, "ownership")(state).numpy()[0].reshape(self.rules.size, self.rules.size)
 
     def __str__(self):
         return text.show(self.stones)

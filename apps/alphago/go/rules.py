@@ -10,6 +10,7 @@ P for a pass. Black is +1, white -1.
 
 import dataclasses
 import functools
+import math
 import typing
 
 import numpy as np
@@ -33,7 +34,7 @@ class Rules:
         max_moves: a game ends after so many moves; 0: twice the number of points.
 
     Raises:
-        ValueError: size or max_moves out of range.
+        ValueError: size or max_moves out of range, or a komi that is no multiple of one half.
     """
 
     size: int = 9
@@ -47,7 +48,7 @@ class Rules:
             raise ValueError(f"A board has 5 to 19 points a side; received {self.size}.")
         if not 0 <= self.max_moves < 2**15:
             raise ValueError(f"max_moves must be 0 to {2**15 - 1}; received {self.max_moves}.")
-        if self.komi * 2 != int(self.komi * 2):
+        if not math.isfinite(self.komi) or self.komi * 2 % 1:
             raise ValueError(f"Komi must be a multiple of one half; received {self.komi}.")
 
     @property
@@ -363,9 +364,16 @@ def with_turn(state, turn):
                           ko=tf.fill(state.ko.shape, tf.constant(-1, tf.int16)))
 
 
-@functools.cache
 def program(rules, name):
-    """A function of this module, `play`, `legal`, `score`, `ownership` or `over`, compiled by XLA for these rules."""
+    """A function of this module, `play`, `legal`, `score`, `ownership` or `over`, compiled by XLA for these rules.
+
+    Only `score` knows of komi; the others are compiled once for any.
+    """
+    return _compiled(rules if name == "score" else dataclasses.replace(rules, komi=0.0), name)
+
+
+@functools.cache
+def _compiled(rules, name):
     return tf.function(functools.partial(globals()[name], rules), jit_compile=True)
 
 

@@ -27,6 +27,7 @@ class Record:
             time or by forfeit; None where the file does not say.
         names: of black and of white.
         comments: {number of moves before it: text}.
+        turn: who is to move first, +1 or -1; 0: who made the first move, black where there is none.
     """
 
     size: int
@@ -36,11 +37,12 @@ class Record:
     margin: float | None = None
     names: tuple = ("", "")
     comments: dict = dataclasses.field(default_factory=dict)
+    turn: int = 0
 
     @property
     def first(self):
-        """Who moves first."""
-        return self.moves[0][0] if self.moves else go.BLACK
+        """Who is to move first, +1 or -1."""
+        return self.turn or (self.moves[0][0] if self.moves else go.BLACK)
 
 
 def tree_of(content, name):
@@ -70,7 +72,7 @@ def record_of(tree, name):
         ValueError: stones are set up after the first move, or a property is damaged.
     """
     size = tree.get_size()
-    setup, moves, comments = np.zeros([size, size], np.int8), [], {}
+    setup, moves, comments, turn = np.zeros([size, size], np.int8), [], {}, 0
     for node in tree.get_main_sequence():
         try:
             if node.has_setup_stones():
@@ -79,6 +81,8 @@ def record_of(tree, name):
                 for points, value in zip(node.get_setup_stones(), (go.BLACK, go.WHITE, 0)):
                     for row, column in points:
                         setup[size - 1 - row, column] = value
+            if node.has_property("PL") and not moves:
+                turn = _COLOURS[node.get("PL")]
             letter, point = node.get_move()
             if letter is not None:
                 moves.append((_COLOURS[letter], size * size if point is None else _move(point, size)))
@@ -87,12 +91,15 @@ def record_of(tree, name):
         except (ValueError, KeyError) as error:
             raise ValueError(f"{name}: damaged after move {len(moves)}: {error}.") from error
     root = tree.get_root()
+    if not turn and not moves and _handicap(setup) >= 2 and root.has_property("HA") and root.get_raw("HA") != b"0":
+        turn = go.WHITE
     names = tuple(str(root.get(key)) if root.has_property(key) else "" for key in ("PB", "PW"))
     try:
         komi = tree.get_komi()
     except ValueError as error:
         raise ValueError(f"{name}: {error}.") from error
-    return Record(size, komi, tuple(moves), setup if setup.any() else None, _margin(tree), names, comments)
+    return Record(size, komi, tuple(moves), setup if setup.any() else None, _margin(tree), names, comments,
+                  turn)
 
 
 def read(path):
@@ -119,6 +126,9 @@ def write(record):
         black, white = ([_point(p, record.size) for p in np.flatnonzero(record.setup == value)]
                         for value in (go.BLACK, go.WHITE))
         root.set_setup_stones(black, white)
+        if record.first == go.WHITE and _handicap(record.setup) >= 2:
+            root.set("HA", _handicap(record.setup))
+    if record.setup is not None or record.first != (record.moves[0][0] if record.moves else go.BLACK):
         root.set("PL", _LETTERS[record.first])
     for number, (colour, move) in enumerate(((None, None), *record.moves)):
         node = root if number == 0 else tree.extend_main_sequence()
@@ -138,18 +148,25 @@ def replay(rules, record, name):
     if record.size != rules.size:
         raise ValueError(f"{name}: the board has {record.size} points a side; expected {rules.size}.")
     play, legal = go.program(rules, "play"), go.program(rules, "legal")
-    state = go.new(rules, 1) if record.setup is None else go.from_stones(rules, record.setup, record.first)
+    state = go.new(rules, 1) if record.setup is None else go.from_stones(rules, record.setup)
+    if record.first != go.BLACK:
+        state = go.with_turn(state, record.first)
     states = [state]
     for number, (colour, move) in enumerate(record.moves, 1):
-        if int(state.turn[0]) != colour:
+        if state.turn.numpy()[0] != colour:
             state = go.with_turn(state, colour)
-        if not bool(legal(state)[0, move]):
+        if not legal(state).numpy()[0, move]:
             side = "black" if colour == go.BLACK else "white"
             raise ValueError(f"{name}: move {number}, {side} {text.name_of(move, rules.size)}, is illegal here:\n"
                              f"{text.show(state.stones.numpy()[0])}")
         state = play(state, np.array([move], np.int32))
         states.append(state)
     return states
+
+
+def _handicap(setup):
+    """Number of handicap stones among those set up: all of them, or 0 where white has some too."""
+    return 0 if (setup == go.WHITE).any() else int(np.count_nonzero(setup))
 
 
 def _move(point, size):

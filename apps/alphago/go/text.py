@@ -77,14 +77,34 @@ def read(diagram):
 
 
 def star_points(size):
-    """Points that a board marks, where handicap stones go, those of the corners first."""
+    """Points that a board marks, those of the corners first."""
     if size < 7:
         return [size * size // 2] if size % 2 else []
     edge, middle = (3 if size > 12 else 2), size // 2
     far = size - 1 - edge
-    points = [(edge, far), (far, edge), (far, far), (edge, edge)]  # rows from above, in the order of handicaps
+    points = [(edge, far), (far, edge), (far, far), (edge, edge)]  # rows from above
     if size % 2:
         points.append((middle, middle))
         if size > 12:
             points += [(middle, edge), (middle, far), (edge, middle), (far, middle)]
+    return [row * size + column for row, column in points]
+
+
+def handicap_points(size, stones):
+    """Where so many handicap stones go, as the Go Text Protocol has it: D4 Q16 D16 Q4 D10 Q10 K4 K16 and K10.
+
+    Boards of less than 7 points, for which the protocol has none, have them on the second line.
+
+    Raises:
+        ValueError: fewer than 2, or more than 9; more than 4 on boards of 7 and less, or with an even size.
+    """
+    most = 9 if size % 2 and size > 7 else 4
+    if not 2 <= stones <= most:
+        raise ValueError(f"A board of {size} has 2 to {most} handicap stones; received {stones}.")
+    edge, middle = (3 if size > 12 else 2 if size > 6 else 1), size // 2
+    far = size - 1 - edge
+    points = [(far, edge), (edge, far), (edge, edge), (far, far)][:stones]  # rows from above
+    points += [(middle, edge), (middle, far), (far, middle), (edge, middle)][:max(0, stones - 4) // 2 * 2]
+    if stones > 4 and stones % 2:
+        points.append((middle, middle))
     return [row * size + column for row, column in points]

@@ -70,6 +70,68 @@ def test_too_many_moves_and_too_few():
         board.play(1)
 
 
+def test_komi_changes_in_the_middle():
+    board = played("C3", "C4")
+    before = [part.numpy() for part in board.state]
+    program = go.program(board.rules, "play")
+    board.set_komi(-3.5)
+    assert board.rules == go.Rules(size=5, komi=-3.5) and board.score() == 3.5 and len(board.moves) == 2
+    for part, expected in zip(board.state, before):
+        np.testing.assert_array_equal(part, expected)
+    assert go.program(board.rules, "play") is program, "nothing is compiled again"
+    assert go.program(board.rules, "score")(board.state).numpy()[0] == 3.5
+    for komi in (0.3, float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ValueError, match=f"Komi must be a multiple of one half; received {komi}"):
+            board.set_komi(komi)
+    assert board.rules.komi == -3.5
+
+
+def test_dead_stones_do_not_count():
+    board = played("B1", "C1", "B2", "C2", "B3", "C3", "B4", "C4", "B5", "C5", "E5")
+    dead = np.zeros([5, 5], bool)
+    dead[0, 4] = True
+    assert board.score() == 5 + 5 + 1 - 5 - 0.5 and board.score(dead) == 10 - 15 - 0.5
+    assert board.ownership(dead)[0].tolist() == [1, 1, -1, -1, -1] and board.ownership()[0, 3] == 0
+    assert board.stones[0, 4] == 1
+
+
+def test_for_a_player():
+    board = played("C4", "B4", "D3", "A3", "C2", "B2", "A5", "C3", "B3")
+    ko = text.move_of("C3", 5)
+    same, other = board.for_player(), board.for_player(go.BLACK)
+    assert same.turn == go.WHITE and not same.legal()[ko] and other.turn == go.BLACK and other.legal()[ko]
+    for part, expected in zip(same.state, board.state):
+        np.testing.assert_array_equal(part, expected)
+    same.play(25)
+    other.undo()
+    assert len(board.moves) == 9 and len(same.moves) == 10 and len(other.moves) == 8 and other.turn == go.BLACK
+    board.play(25)
+    board.play(25)
+    assert board.is_over and not board.for_player().is_over and board.for_player().turn == go.WHITE
+
+
+def test_who_moves_first_is_kept():
+    for setup, moves in ((None, []), (None, [(-1, 3)]), (None, [(1, 3)]), (np.eye(5), []), (np.eye(5), [(1, 3)])):
+        for turn in (go.BLACK, go.WHITE):
+            board = Board(RULES, setup, turn)
+            for colour, move in moves:
+                board.play(move, colour)
+            content = sgf.write(board.record())
+            again = Board.from_record(RULES, sgf.record_of(sgf.tree_of(content, "x"), "x"))
+            assert again.moves == board.moves and again.turn == board.turn and again.record().first == turn
+            assert (b"HA[5]" in content) == (setup is not None and turn == go.WHITE)
+            for _ in moves:
+                again.undo()
+            assert again.turn == turn
+
+
+def test_records_with_too_many_moves():
+    record = sgf.Record(5, moves=((1, 25), (-1, 25), (1, 25)))
+    assert len(Board.from_record(go.Rules(size=5, max_moves=3), record).moves) == 3
+    with pytest.raises(ValueError, match="the game: 3 moves; expected at most 2"):
+        Board.from_record(go.Rules(size=5, max_moves=2), record)
+
+
 def test_records():
     setup = np.zeros([5, 5], np.int8)
     setup[2, 2] = go.BLACK

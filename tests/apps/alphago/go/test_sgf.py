@@ -39,6 +39,16 @@ def test_written_and_read_again(tmp_path, margin, text):
         assert getattr(found, name) == getattr(record, name), name
 
 
+@pytest.mark.parametrize("content, first", [
+    (b"(;SZ[5])", 1), (b"(;SZ[5];W[aa])", -1), (b"(;SZ[5]PL[W])", -1), (b"(;SZ[5]PL[B];W[aa])", 1),
+    (b"(;SZ[5]HA[2]AB[aa][bb])", -1), (b"(;SZ[5]HA[2]AB[aa][bb]PL[B])", 1), (b"(;SZ[5]HA[2]AB[aa][bb];B[cc])", 1),
+    (b"(;SZ[5]HA[0]AB[aa][bb])", 1), (b"(;SZ[5]AB[aa][bb])", 1), (b"(;SZ[5]HA[2]AB[aa][bb]AW[cc])", 1)])
+def test_who_moves_first(content, first):
+    record = sgf.record_of(sgf.tree_of(content, "x"), "x")
+    assert record.first == first
+    assert sgf.replay(go.Rules(size=5), record, "x")[0].turn.numpy()[0] == first
+
+
 def test_replay():
     rules = go.Rules(size=9)
     states = sgf.replay(rules, sgf.record_of(sgf.tree_of(FULL, "full.sgf"), "full.sgf"), "full.sgf")
