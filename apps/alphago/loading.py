@@ -1,6 +1,7 @@
 """Players from files: a run of `train_zero`, a Keras model, or a TFLite file."""
 
 import dataclasses
+import functools
 import pathlib
 
 import tf_keras as keras
@@ -50,11 +51,17 @@ def maker(spec):
     return make
 
 
+def rules_of(path):
+    """The `go.Rules` of a network; see `load`."""
+    return load(path)[2]
+
+
 def name_of(path):
     """What a player is called after its file, or its folder."""
     return pathlib.Path(path).stem
 
 
+@functools.lru_cache(maxsize=8)
 def load(path):
     """A network for players.
 
@@ -69,9 +76,7 @@ def load(path):
         ValueError: there is no such network, or it is for another game.
     """
     path = pathlib.Path(path)
-    rules, file = None, path
-    if path.is_dir():
-        rules, file = _rules_of(path), path / "model.keras"
+    rules, file = (_rules_of(path), path / "model.keras") if path.is_dir() else (None, path)
     if file.suffix not in _SUFFIXES or not file.is_file():
         raise ValueError(f"{path} has no network: expected the workdir of a finished run of train_zero, a .keras or a "
                          ".tflite file.")

@@ -37,6 +37,16 @@ def player_of(spec, *, timeout=60.0):
     return KINDS[kind].read(rest, timeout)
 
 
+def rules_of(spec):
+    """The `go.Rules` that the network of a specification was trained under; None for other players.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    kind, _, rest = spec.strip().partition(":")
+    return loading.rules_of(rest.split(",")[0].strip()) if kind == "network" else None
+
+
 def _random(rest, timeout):
     text = rest.strip() or "0"
     if not (text.isascii() and text.isdigit()):
