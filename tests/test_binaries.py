@@ -14,6 +14,8 @@ from absl import flags
 from apps import cluster, tune
 from apps.common import flagging
 
+CONFIGS = {"predict": "PredictConfig", "compress": "CompressConfig", "train_zero": "ZeroConfig", "play": "PlayConfig",
+           "arena": "ArenaConfig"}  # binaries whose flags are not those of training
 ROOT = pathlib.Path(__file__).parents[1]
 READMES = [path for path in ROOT.rglob("*.md") if not {".venv", "runs", "node_modules"} & set(path.parts)]
 
@@ -48,9 +50,8 @@ def test_commands_of_the_readmes_parse(module, arguments):
     if module == "apps.tune":
         tune.define_flags(values)
         package = f"apps.{tune.app_named(arguments)}"
-    if name in ("predict", "compress"):
-        cls = {"predict": "PredictConfig", "compress": "CompressConfig"}[name]
-        flagging.define_flags(getattr(importlib.import_module(module), cls), values)
+    if name in CONFIGS:
+        flagging.define_flags(getattr(importlib.import_module(module), CONFIGS[name]), values)
     else:
         flagging.define_flags(importlib.import_module(f"{package}.config").Config, values)
     values(["program", *arguments])
