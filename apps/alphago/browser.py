@@ -52,7 +52,7 @@ class BoardServer:
             raise OSError(error.errno, f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}. 0 takes any that "
                                        "is free") from error
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="board", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="board", daemon=True)
         self._thread.start()
 
     def wait(self):

@@ -51,7 +51,7 @@ class Table:
         self._match, self._begun, self._error, self._is_preparing = Match(rules, _side(colour)), None, None, False
         self._analysing, self._target, self._ended = False, None, None  # the target None: the newest position
         self._lock, self._closed = threading.Condition(), False
-        self._news, self._serial = {}, 0
+        self._news, self._serial, self._game = {}, 0, None
         with self._lock:
             self._publish()
         self._worker = threading.Thread(target=self._work, name="player", daemon=True)
@@ -181,7 +181,8 @@ class Table:
         """
         with self._lock:
             self._lock.wait_for(lambda: self._closed or self._serial > seen, seconds)
-            return sorted((serial, name, content) for name, (serial, content) in self._news.items() if serial > seen)
+            return sorted((serial, name, content or self._told()) for name, (serial, content) in self._news.items()
+                          if serial > seen)
 
     @property
     def is_closed(self):
@@ -210,18 +211,23 @@ class Table:
         return self._match.positions.index(position)
 
     def _publish(self):
-        told = self._match.describe()
-        due = self._due()
-        told.update(player=self._player.name, sizes=self.sizes, error=self._error, preparing=self._is_preparing,
-                    thinking=due is not None and due[0] == _THINK,
-                    analysing={"on": self._analysing, "position": self._target})
-        self._tell("game", told)
+        """Tells all that the game is another; what it is now, is told when they ask."""
+        self._tell("game", None)
 
-    def _tell(self, name, told):
-        content = json.dumps(told, allow_nan=False)
+    def _tell(self, name, content):
         self._serial += 1
-        self._news[name] = self._serial, content
+        self._news[name], self._game = (self._serial, content), None
         self._lock.notify_all()
+
+    def _told(self):
+        """JSON of the game, with the win rates that have come since it changed."""
+        if self._game is None:
+            due = self._due()
+            self._game = json.dumps({
+                **self._match.describe(), "player": self._player.name, "sizes": self.sizes, "error": self._error,
+                "preparing": self._is_preparing, "thinking": due is not None and due[0] == _THINK,
+                "analysing": {"on": self._analysing, "position": self._target}})
+        return self._game
 
     def _due(self):
         """(what, position) that the player has to do now, or None."""
@@ -335,7 +341,7 @@ class Table:
         return True
 
     def _note(self, match, position, turn, analysis):
-        self._tell("analysis", match.note(position, turn, analysis))
+        self._tell("analysis", json.dumps(match.note(position, turn, analysis)))
 
 
 def _side(colour):

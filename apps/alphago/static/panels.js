@@ -64,8 +64,8 @@ export function fillMoves(list, game, shown, onMove) {
 }
 
 /**
- * Fills the table of candidates; onLine gets the move of which the line is to be shown, and whether to keep it. Rows stay
- * and only their words change, since a button that is replaced while it is pressed is never clicked.
+ * Fills the table of candidates; onLine gets the move of which the line is to be shown, and whether to keep it. Rows
+ * stay and only their words change, since a button that is replaced while it is pressed is never clicked.
  */
 export function fillCandidates(body, candidates, kept, onLine) {
   while (body.rows.length < ROWS) body.append(candidateRow(onLine));
