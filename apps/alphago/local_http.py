@@ -8,6 +8,7 @@ server, and what a POST request contains must be of a kind for which browsers as
 import http.server
 import json
 import logging
+import sys
 import urllib.parse
 
 JSON, SGF = "application/json", "application/x-go-sgf"
@@ -34,8 +35,9 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """Into the log, not onto the terminal."""
-        logging.exception("A request of %s failed.", client_address)
+        """Into the log, unless the other side has gone."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            logging.exception("A request of %s failed.", client_address)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

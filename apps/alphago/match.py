@@ -7,7 +7,9 @@ is made, what was said about the old position is not taken for the new one.
 import dataclasses
 import functools
 import itertools
+import json
 import math
+import time
 
 import numpy as np
 
@@ -19,7 +21,8 @@ SIDES = {"black": go.BLACK, "white": go.WHITE, "both": 0}
 NAMES = {side: name for name, side in SIDES.items()}
 _LINES = 10  # candidates of which the expected line is told
 _LENGTH = 24  # moves of such a line
-_positions = itertools.count(1)
+# By the clock: a page that is still open does not take them for those of a server that ran before.
+_positions = itertools.count(time.time_ns() // 10**6)
 
 
 class Match:
@@ -128,19 +131,19 @@ class Match:
         """Keeps what a player said about a position; the side to move there is `turn`.
 
         Returns:
-            What is kept, as a dictionary for JSON.
+            What is kept, as JSON.
 
         Raises:
             ValueError: a move or a rate is none; or the position has been taken back.
         """
         told = {"position": position, **_told(analysis, turn, self.board.rules)}
-        at = self.positions.index(position)
-        self._analyses[position], self.rates[at] = told, told["rate"]
-        return told
+        self.rates[self.positions.index(position)] = told["rate"]
+        self._analyses[position] = json.dumps(told)
+        return self._analyses[position]
 
     def analysis(self, position):
-        """What `note` kept of a position, or None."""
-        return self._analyses.get(position)
+        """What `note` kept of a position, as JSON; `null` if nothing."""
+        return self._analyses.get(position, "null")
 
     def copy(self, position):
         """A `Board` of its own in a position."""

@@ -153,7 +153,7 @@ class Table:
     def analysis(self, position):
         """JSON of the newest analysis of a position, or `null`."""
         with self._lock:
-            return json.dumps(self._match.analysis(position))
+            return self._match.analysis(position)
 
     def record(self):
         """The game as `sgf.Record`."""
@@ -341,7 +341,7 @@ class Table:
         return True
 
     def _note(self, match, position, turn, analysis):
-        self._tell("analysis", json.dumps(match.note(position, turn, analysis)))
+        self._tell("analysis", match.note(position, turn, analysis))
 
 
 def _side(colour):

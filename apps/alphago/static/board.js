@@ -63,10 +63,12 @@ function replay() {
 }
 
 function onGame(told) {
+  const before = game?.positions[shown()];
   const grown = game && told.moves.length === game.moves.length + 1 && told.positions[0] === game.positions[0];
   game = told;
   if (!game.positions.includes(looking) || looking === game.positions.at(-1)) looking = null;
   for (const position of analyses.keys()) if (!game.positions.includes(position)) analyses.delete(position);
+  if (game.positions[shown()] !== before) hovered = kept = null;
   replay();
   drawing.resize(game.size);
   draw(grown && looking === null);
