@@ -8,7 +8,9 @@ server, and what a POST request contains must be of a kind for which browsers as
 import http.server
 import json
 import logging
+import socket
 import sys
+import time
 import urllib.parse
 
 JSON, SGF = "application/json", "application/x-go-sgf"
@@ -93,7 +95,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(411, f"The header Content-Length must be a number; received {length or 'none'}.")
         if len(length) > 9 or int(length) > _LIMITS[kind]:
             raise Refused(413, f"A request may have {_LIMITS[kind]} bytes; received {length}.")
-        content = self.rfile.read(int(length))
+        content, self._is_read = self.rfile.read(int(length)), True
         if len(content) < int(length):
             raise Refused(400, f"The request ends after {len(content)} of {length} bytes.")
         return content
@@ -122,6 +124,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return values
 
     def _answer(self, method):
+        self._is_read = self.command == "GET"
         try:
             self._check_source()
             method(urllib.parse.urlsplit(self.path))
@@ -136,8 +139,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(500, f"{type(error).__name__}: {error}")
 
     def _refuse(self, status, error):
-        self.close_connection = True  # what is left of the request will not be read
-        self.send(json.dumps({"error": str(error)}).encode(), status=status)
+        self.close_connection = True
+        try:
+            self.send(json.dumps({"error": str(error)}).encode(), status=status)
+            if not self._is_read:
+                self._drain()
+        except OSError:
+            pass  # the other side has gone
+
+    def _drain(self):
+        """Reads on for a while: who is cut off while still sending never sees the answer."""
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(1)
+        until = time.monotonic() + 5
+        while time.monotonic() < until and self.rfile.read1(2**16):
+            pass
 
     def _check_source(self):
         hosts = self.headers.get_all("Host") or []

@@ -26,10 +26,13 @@ export function statusOf(game) {
   const last = game.moves.at(-1);
   const passed = last?.move === "pass";
   const played = last ? `${SIDES[last.colour]} ${passed ? "passed" : `played ${last.move}`}.` : "";
-  if (game.result) return [resultOf(game), game.owner ? "All stones on the board count as alive." : ""];
-  if (game.preparing) return [`${game.player} is getting ready…`, "The first move on a new board takes longer."];
-  if (game.error && ![game.turn, "both"].includes(game.colour)) return [`${game.player} could not move`, played];
-  if (game.thinking) return [`${game.player} is thinking…`, played];
+  if (game.result) {
+    const praise = game.result.winner === game.colour ? "Well done! " : "";
+    return [resultOf(game), praise + (game.owner ? "All stones count as alive." : "")];
+  }
+  if (game.preparing) return ["Getting ready…", "The first move on a new board takes longer."];
+  if (game.error && ![game.turn, "both"].includes(game.colour)) return ["The player could not move", played];
+  if (game.thinking) return ["Thinking…", played];
   const end = passed ? " Pass too to end the game." : "";
   if (game.colour === "both") return [`${SIDES[game.turn]} to move`, played + end];
   return [`Your turn, ${SIDES[game.turn]}`, played + end];
@@ -39,7 +42,7 @@ function resultOf(game) {
   const {winner, points} = game.result;
   if (!winner) return "A draw";
   const by = points === null ? "by resignation" : `by ${points} ${points === 1 ? "point" : "points"}`;
-  return `${SIDES[winner]} wins ${by}${winner === game.colour ? " – well done!" : ""}`;
+  return `${SIDES[winner]} wins ${by}`;
 }
 
 /** The name of who plays a colour. */

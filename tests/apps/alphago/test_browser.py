@@ -270,6 +270,7 @@ def test_analysis_follows_the_game_and_can_stay(start):
     do(server, "play", move="C2", position=None)
     assert game(server, after(4))["analysing"] == {"on": True, "position": told["positions"][1]}
     do(server, "analyse", on=False, position=None)
+    time.sleep(0.3)  # the last stream may have been about to begin
     number = len(player.asked)
     time.sleep(0.1)
     assert len(player.asked) == number == player.ended and player.asked[:2] == [0, 2]

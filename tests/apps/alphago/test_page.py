@@ -180,7 +180,7 @@ def test_failures_are_shown(page):
         click(page, "C3")
         page.wait("!document.getElementById('alert').hidden")
         assert words(page, "#alert p") == "scripted <i>&amp; failed. RuntimeError: <i>out of memory</i>"
-        assert words(page, "#status b") == "scripted <i>&amp; could not move"
+        assert words(page, "#status b") == "The player could not move"
         page.click("#retry")
         page.wait("document.querySelector('#board .white[data-point=B2]')")
         assert page.run("document.getElementById('alert').hidden")
