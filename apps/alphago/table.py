@@ -12,9 +12,9 @@ import threading
 import time
 
 from apps.alphago import players
+from apps.alphago.browser_game import SIDES, Match
 from apps.alphago.go import rules as go
 from apps.alphago.go import sgf, text
-from apps.alphago.match import SIDES, Match
 
 _THINK, _ANALYSE = "think", "analyse"
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from apps.alphago.browser_game import Match
 from apps.alphago.go import rules as go
 from apps.alphago.go import sgf, text
-from apps.alphago.match import Match
 from apps.alphago.players import Analysis, Candidate
 
 RULES = go.Rules(size=5, komi=0.5)
