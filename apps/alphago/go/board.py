@@ -48,6 +48,19 @@ class Board:
         board.moves, board._states = list(record.moves), states
         return board
 
+    def copy(self, moves=None):
+        """A board of its own after the first `moves` moves, by default all; nothing is played again.
+
+        Raises:
+            ValueError: there have not been so many.
+        """
+        number = len(self.moves) if moves is None else moves
+        if not 0 <= number <= len(self.moves):
+            raise ValueError(f"The game has {len(self.moves)} moves; received {number} to copy.")
+        board = Board(self.rules)
+        board.setup, board.moves, board._states = self.setup, self.moves[:number], self._states[:number + 1]
+        return board
+
     def record(self, **properties):
         """The game as `sgf.Record`; `properties` are its margin, names or comments."""
         first = int(self._states[0].turn.numpy()[0])

@@ -121,7 +121,7 @@ def write(record):
         if name:
             root.set(key, name)
     if record.margin is not None:
-        root.set("RE", _result(record.margin))
+        root.set("RE", result_of(record.margin))
     if record.setup is not None:
         black, white = ([_point(p, record.size) for p in np.flatnonzero(record.setup == value)]
                         for value in (go.BLACK, go.WHITE))
@@ -193,7 +193,8 @@ def _margin(tree):
         return side * RESIGNATION
 
 
-def _result(margin):
+def result_of(margin):
+    """A margin as SGF writes it: B+5.5, W+R, 0."""
     if margin == 0:
         return "0"
     size = "R" if abs(margin) == RESIGNATION else f"{abs(margin):g}"

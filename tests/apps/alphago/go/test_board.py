@@ -29,6 +29,22 @@ def test_moves_and_the_way_back():
     assert str(board).splitlines()[2] == " 4 X X . . . 4"
 
 
+def test_copies_go_their_own_ways():
+    board = played("B3", "A3", "B2")
+    early, late = board.copy(1), board.copy()
+    board.undo()
+    early.play(0)
+    assert late.moves[-1][1] == text.move_of("B2", 5) and len(late.moves) == 3 and len(board.moves) == 2
+    assert early.moves == [board.moves[0], (go.WHITE, 0)] and early.turn == go.BLACK
+    early.undo()
+    early.undo()
+    assert not early.stones.any() and board.stones.any() and late.stones.any()
+    set_up = Board(RULES, np.eye(5, dtype=int), go.WHITE).copy()
+    assert (set_up.setup == np.eye(5)).all() and set_up.turn == go.WHITE
+    with pytest.raises(ValueError, match="has 2 moves; received 3"):
+        board.copy(3)
+
+
 def test_score_and_end():
     board = played("C3")
     assert board.score() == 24.5 and (board.ownership() == 1).all() and not board.is_over
