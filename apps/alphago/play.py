@@ -2,12 +2,15 @@
 
     python -m apps.alphago.play --player=network:runs/zero9,simulations=400 --mode=gtp
     python -m apps.alphago.play --player=network:runs/zero9 --mode=terminal --colour=white --seconds=3
+    python -m apps.alphago.play --player=network:runs/zero9 --mode=browser
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
 
+from apps.alphago.browser import serve
 from apps.alphago.go import rules as go
 from apps.alphago.gtp import Engine
 from apps.alphago.opponents import player_of, rules_of
@@ -25,14 +28,15 @@ class PlayConfig:
 
     player: str = field("random", "Who plays: random[:SEED], gtp:COMMAND, or network:PATH[,simulations=NUMBER], the "
                                   "workdir of a run of train_zero, a .keras or a .tflite file.")
-    mode: str = field("terminal", "gtp: an engine on standard input and output; terminal: a game here.",
-                      choices=("gtp", "terminal"))
+    mode: str = field("terminal", "gtp: an engine on standard input and output; terminal: a game here; "
+                                  "browser: a page on this machine.", choices=("gtp", "terminal", "browser"))
     size: int = field(0, "Points a side. 0: as the network has learned, else 9.", minimum=0, maximum=19)
     komi: str = field("", "Points for white. Empty: as the network has learned, else 7.")
     superko: bool = field(False, "No position may come again, also where the network has learned otherwise.")
     colour: str = field("black", "The person's colour.", choices=tuple(COLOURS))
     seconds: float = field(0.0, "Seconds that the player may take for a move. 0: as many simulations as it has.",
                            minimum=0)
+    port: int = field(0, "Of the page, on 127.0.0.1. 0: any that is free.", minimum=0, maximum=65535)
     seed: int = field(0, "Of drawn moves.", minimum=0)
 
     def __post_init__(self):
@@ -58,15 +62,20 @@ def rules_for(config):
 def main(config):
     """Plays as the configuration says."""
     rules = rules_for(config)
-    player = player_of(config.player)(config.seed)
+    player, seconds = player_of(config.player)(config.seed), config.seconds or None
+    sizes = getattr(player, "sizes", None)
     if config.mode == "terminal":
-        Terminal(player, rules, COLOURS[config.colour], seconds=config.seconds or None).run()
-        return
-    engine = Engine(player, rules, sizes=getattr(player, "sizes", None))
-    # The protocol has standard output to itself: whatever else is printed goes the way of errors.
-    with os.fdopen(os.dup(1), "wb") as output:
-        os.dup2(2, 1)
-        engine.serve(sys.stdin.buffer, output)
+        Terminal(player, rules, COLOURS[config.colour], seconds=seconds).run()
+    elif config.mode == "browser":
+        with serve(player, rules, port=config.port, sizes=sizes or range(5, 20), colour=config.colour,
+                   seconds=seconds) as server, contextlib.suppress(KeyboardInterrupt):
+            print(f"The board is at {server.url} (Ctrl-C ends it)", flush=True)
+            server.wait()
+    else:
+        # The protocol has standard output to itself: whatever else is printed goes the way of errors.
+        with os.fdopen(os.dup(1), "wb") as output:
+            os.dup2(2, 1)
+            Engine(player, rules, sizes=sizes).serve(sys.stdin.buffer, output)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ class SearchPlayer:
             tree, there = self._programs.replant(tree, tf.constant([move]))
             if not there[0]:
                 return None
-        return tree if _turn(tree) == board.turn else None
+        return tree if _turn(tree) == board.turn and bool(tree.over[0, 0]) == board.is_over else None
 
     def _search(self, until=None, is_decided=lambda: False):
         """Grows the tree to the simulations of the settings or, with `until`, to that moment or to its capacity."""

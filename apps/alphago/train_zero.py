@@ -8,6 +8,7 @@ and plays the next ones. Everything is kept at the end of a generation: the same
 
 import dataclasses
 import functools
+import itertools
 import time
 
 import numpy as np
@@ -16,6 +17,9 @@ import tf_keras as keras
 
 from apps.alphago import learning, networks, replay, selfplay, settings
 from apps.alphago.config import ZeroConfig
+from apps.alphago.go import pictures, sgf
+from apps.alphago.go import rules as go
+from apps.alphago.go.board import Board
 from apps.alphago.ladder import Match
 from apps.common import config as config_lib
 from apps.common import fitting, flagging, workdir
@@ -24,6 +28,7 @@ from strategies import checkpoint
 from strategies.copying import copy_model
 
 _MOMENTS = 8  # moments at which games move, in one call of the program
+_RECORDS = 2  # games kept as SGF a generation
 _RATES = ((0.0, 1.0), (0.6, 0.3), (0.85, 0.1))  # share of the run done, factor of the learning rate
 
 
@@ -207,11 +212,26 @@ class Learner:
 
     def _report(self, played, found):
         progress = self._progress
+        if self._setting.rules is not None:
+            self._keep_records(played[:_RECORDS])
         self._write(found | {"games": self._replay.num_games, "window": len(self._replay),
                              "hours": progress.seconds / 3600})
         print(f"generation {progress.generation}: {progress.seconds / 60:.1f} min, {self._replay.num_games} games, "
               f"{found['moves_per_second']:.0f} moves/s, length {found['game_length']:.0f}, loss {found['loss']:.3f} "
               f"(policy {found['policy_loss']:.3f}, value {found['value_loss']:.3f})", flush=True)
+
+    def _keep_records(self, played):
+        """Games as SGF, and their last positions as pictures in TensorBoard."""
+        boards, rules = [], self._setting.rules
+        for number, game in enumerate(played, 1):
+            moves = tuple(zip(itertools.cycle((go.BLACK, go.WHITE)), game.actions))
+            board = Board.from_record(rules, sgf.Record(rules.size, rules.komi, moves))
+            path = self._run.folder("games") / f"{self._progress.generation:05d}_{number}.sgf"
+            path.write_bytes(sgf.write(board.record(margin=board.score())))
+            boards.append(board)
+        with self._writer.as_default(self._progress.generation):
+            tf.summary.image("last_positions", pictures.images([pictures.of_board(board) for board in boards]),
+                             max_outputs=_RECORDS)
 
     def _write(self, values):
         with self._writer.as_default(self._progress.generation):

@@ -1,6 +1,5 @@
 """One game for Python: moves are made one at a time, and taken back."""
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -74,8 +73,8 @@ class Board:
         state = self._for(colour)
         if self.is_over:
             state = state._replace(passes=state.passes * 0)
-        shown = copy.copy(self)
-        shown.moves, shown._states = list(self.moves), [*self._states[:-1], state]
+        shown = self.copy()
+        shown._states[-1] = state
         return shown
 
     def set_komi(self, komi):

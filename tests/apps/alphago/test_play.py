@@ -1,7 +1,10 @@
 """The program that plays, in the terminal and as an engine."""
 
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -73,6 +76,17 @@ def test_an_engine_keeps_its_output_to_itself():
     assert done.returncode == 0, done.stderr[-2000:]
     answers = done.stdout.split("\n\n")
     assert [answer[:1] for answer in answers] == ["="] * 6 + [""] and answers[4] == "= random"
+
+
+def test_a_page_until_it_is_interrupted():
+    process = subprocess.Popen([sys.executable, "-m", "apps.alphago.play", "--mode=browser", "--size=5"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    url = re.search(r"http://127.0.0.1:\d+/", process.stdout.readline())[0]
+    with urllib.request.urlopen(url, timeout=60) as page:
+        assert b"<title>" in page.read()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0, process.stderr.read()[-2000:]
 
 
 @pytest.mark.parametrize("options, words", [

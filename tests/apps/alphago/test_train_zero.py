@@ -4,10 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 from apps.alphago import replay, settings, train_zero
 from apps.alphago.config import ZeroConfig
+from apps.alphago.go import rules as go
+from apps.alphago.go import sgf
+from apps.alphago.go.board import Board
+from apps.alphago.loading import load_player
 from strategies import checkpoint
 
 SMALL = {"game": "tic_tac_toe", "model": "zero_1x8", "pooling_every": 0, "hidden": 8, "simulations": 16,
@@ -95,3 +100,20 @@ def test_explain(tmp_path, capsys):
     assert train_zero.train(config(tmp_path / "run", game="go", explain=True)) == {}
     text = capsys.readouterr().out
     assert "komi=7.0" in text and "parameters" in text and not (tmp_path / "run").exists()
+
+
+def test_go(tmp_path):
+    """A generation of Go: its games are legal, and TensorBoard has their last positions."""
+    metrics = train_zero.train(config(tmp_path / "run", game="go", size=5, komi=0.5, epochs=1, parallel_games=8,
+                                      simulations=8, steps_per_generation=2, rate_every=0))
+    rules = go.Rules(size=5, komi=0.5)
+    paths = sorted((tmp_path / "run" / "games").glob("*.sgf"))
+    assert [path.name for path in paths] == ["00001_1.sgf", "00001_2.sgf"] and metrics["generations"] == 1
+    for path in paths:
+        record = sgf.read(path)
+        assert Board.from_record(rules, record).score() == record.margin
+    player, _ = load_player(tmp_path / "run")
+    assert player.sizes == (5,)
+    (events,) = (tmp_path / "run" / "logs").glob("events*")
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
+    assert {"last_positions", "policy_loss", "ownership_loss", "simulations_per_second"} <= tags
