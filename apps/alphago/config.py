@@ -18,6 +18,8 @@ class ZeroConfig(TrainingConfig):
     size: int = field(9, "Points a side of the board.", minimum=5, maximum=19)
     komi: float = field(7.0, "Points for white.")
     superko: bool = field(False, "No position may come again; otherwise simple ko.")
+    margin_share: float = field(0.1, "Part of a game's value that its margin makes; 0 in the paper. Go only.",
+                                minimum=0, below=0.5)
     model: str = field("zero_4x48", f"Network, blocks x filters: {', '.join(PRESETS)}; others as zero_<b>x<f>.")
     pooling_every: int = field(2, "Each so manieth block sees the whole board. 0: none, as in the paper.", minimum=0)
     hidden: int = field(64, "Units of the value head; 256 in the paper.", minimum=1)

@@ -12,13 +12,20 @@ from apps.alphago.search.tree import Game
 _LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]])
 
 
-def go_game(rules):
+def go_game(rules, margin_share=0.0):
     """Go under `apps.alphago.go.rules.Rules`, seen through AlphaGo Zero's planes [B, N, N, 17], float32.
+
+    Args:
+        rules: see there.
+        margin_share: part m of a game's value that the margin makes: (1 - m) sign(margin) + m margin / points, at most
+            1. With some, who has won or lost goes on playing well. Below a half, so that a win is always above 0.
 
     Its outcomes are "ownership" [B, N, N, 1], -1, 0 or 1, and "score" [B, 1], points.
     """
     def result(state):
-        black = tf.sign(go.score(rules, state))
+        margin = go.score(rules, state)
+        part = tf.clip_by_value(margin / rules.num_points, -1.0, 1.0)
+        black = (1 - margin_share) * tf.sign(margin) + margin_share * part
         over = go.over(rules, state)
         return over, tf.where(over, black * tf.cast(state.turn, tf.float32), 0)
 

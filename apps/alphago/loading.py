@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import typing
 
 import tf_keras as keras
 
@@ -16,10 +17,20 @@ from layers.checking import unknown_name
 _SUFFIXES = (".keras", ".tflite")
 
 
+class Loaded(typing.NamedTuple):
+    """A network from a file: as `SearchPlayer` takes it, the size of its board, the `go.Rules` and the margin's share
+    that it has learned under, or those by default."""
+
+    network: typing.Callable
+    size: int
+    rules: go.Rules
+    margin_share: float
+
+
 def load_player(path, settings=DEFAULTS, *, name=""):
     """A player that searches with a network, and the rules it knows; arguments as of `maker`, errors as of `load`."""
-    network, size, rules = load(path)
-    return SearchPlayer(network, size, settings, name=name or name_of(path)), rules
+    found = load(path)
+    return SearchPlayer(found.network, found.size, settings, name=name or name_of(path)), found.rules
 
 
 def maker(spec):
@@ -42,18 +53,19 @@ def maker(spec):
             given[key] = fields[key](value)
         except ValueError:
             raise ValueError(f"{key} of a search must be a number; received {value!r} in {spec!r}.") from None
-    settings, (network, size, _) = SearchSettings(**given), load(path.strip())
+    found = load(path.strip())
+    settings = SearchSettings(**{"margin_share": found.margin_share, **given})
 
     def make(seed):
-        return SearchPlayer(network, size, dataclasses.replace(settings, seed=seed), name=f"{name_of(path)} "
-                            f"({settings.simulations})")
+        return SearchPlayer(found.network, found.size, dataclasses.replace(settings, seed=seed),
+                            name=f"{name_of(path)} ({settings.simulations})")
 
     return make
 
 
 def rules_of(path):
     """The `go.Rules` of a network; see `load`."""
-    return load(path)[2]
+    return load(path).rules
 
 
 def name_of(path):
@@ -69,32 +81,34 @@ def load(path):
         path: workdir of a run, whose network is `model.keras`; or a .keras or .tflite file.
 
     Returns:
-        (network as `SearchPlayer` takes it, size of its board, the `go.Rules` that it was trained under, or those by
-        default for its size).
+        `Loaded`.
 
     Raises:
         ValueError: there is no such network, or it is for another game.
     """
     path = pathlib.Path(path)
-    rules, file = (_rules_of(path), path / "model.keras") if path.is_dir() else (None, path)
+    config, file = (_config_of(path), path / "model.keras") if path.is_dir() else (None, path)
     if file.suffix not in _SUFFIXES or not file.is_file():
         raise ValueError(f"{path} has no network: expected the workdir of a finished run of train_zero, a .keras or a "
                          ".tflite file.")
     network, size = networks.lite_network(file) if file.suffix == ".tflite" else _evaluator(file)
+    if config is not None:
+        rules = go.Rules(size=config.size, komi=config.komi, superko=config.superko)
+        return Loaded(network, size, rules, config.margin_share)
     try:
-        return network, size, rules or go.Rules(size=size)
+        return Loaded(network, size, go.Rules(size=size), DEFAULTS.margin_share)
     except ValueError:
         raise ValueError(f"{path} is a network for a board of {size}; Go is played on 5 to 19.") from None
 
 
-def _rules_of(folder):
+def _config_of(folder):
     try:
         config, _ = config_lib.load(ZeroConfig, folder)
     except (ValueError, OSError) as error:
         raise ValueError(f"{folder} is not the workdir of a run of train_zero: {error}") from None
     if config.game != "go":
         raise ValueError(f"{folder} has learned {config.game}; this program plays Go.")
-    return go.Rules(size=config.size, komi=config.komi, superko=config.superko)
+    return config
 
 
 def _evaluator(file):

@@ -28,6 +28,7 @@ class SearchSettings:
         sampled_moves: so many moves of a game are drawn in proportion to visits; after them the most visited is played.
         resign_below: win rate under which the player gives up; 0: never.
         first_play: as of `policies.Puct`.
+        margin_share: as of `games.go_game`, as the network has learned it.
         seed: of the drawn moves.
     """
 
@@ -37,6 +38,7 @@ class SearchSettings:
     sampled_moves: int = 0
     resign_below: float = 0.0
     first_play: str = "zero"
+    margin_share: float = 0.1
     seed: int = 0
 
     def __post_init__(self):
@@ -81,8 +83,9 @@ class SearchPlayer:
         """
         if rules.size != self._size:
             raise ValueError(f"{self.name} plays on boards of {self._size}; received a board of {rules.size}.")
-        self._programs = programs(rules, self._network, self._settings.leaves, self._settings.num_nodes,
-                                  self._settings.first_play)
+        settings = self._settings
+        self._programs = programs(rules, self._network, settings.leaves, settings.num_nodes, settings.first_play,
+                                  settings.margin_share)
         self._tree = None
 
     def choose(self, board, seconds=None):
@@ -200,9 +203,9 @@ class Programs:
     A network that is no `Evaluator` is called between two halves of each round.
     """
 
-    def __init__(self, rules, network, leaves, capacity, first_play):
+    def __init__(self, rules, network, leaves, capacity, first_play, margin_share):
         self.rules, self._network, self._leaves, self._capacity = rules, network, leaves, capacity
-        self._game, self._policy = games.go_game(rules), policies.Puct(first_play=first_play)
+        self._game, self._policy = games.go_game(rules, margin_share), policies.Puct(first_play=first_play)
         self.replant = tf.function(trees.replant, jit_compile=True)
         self._grow = tf.function(self._grown, jit_compile=True)
         self._observe = tf.function(self._game.observe, jit_compile=True)
@@ -245,9 +248,9 @@ class Programs:
 
 
 @functools.lru_cache(maxsize=8)
-def programs(rules, network, leaves, capacity, first_play):
+def programs(rules, network, leaves, capacity, first_play, margin_share):
     """`Programs`, compiled once for all games."""
-    made = Programs(rules, network, leaves, capacity, first_play)
+    made = Programs(rules, network, leaves, capacity, first_play, margin_share)
     tree = made.grow(made.plant(go.new(rules, 1)), 1)
     made.replant(tree, tf.constant([rules.num_points]))
     return made

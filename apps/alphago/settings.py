@@ -48,7 +48,7 @@ def setting_of(config):
     structure = networks.Structure(size=config.size, num_actions=rules.num_points + 1,
                                    planes=features.NUM_ZERO_PLANES, ownership=config.ownership, score=config.score,
                                    **shared)
-    return Setting(games.go_game(rules), functools.partial(go.new, rules), structure, rules)
+    return Setting(games.go_game(rules, config.margin_share), functools.partial(go.new, rules), structure, rules)
 
 
 def blocks_and_filters(name):

@@ -17,7 +17,8 @@ def run(tmp_path_factory):
     """A finished run's folder, as far as players need it."""
     path = tmp_path_factory.mktemp("runs") / "mine"
     path.mkdir()
-    config_lib.save(ZeroConfig(workdir=str(path), size=5, komi=0.5, superko=True), path)
+    config_lib.save(ZeroConfig(workdir=str(path), size=5, komi=0.5, superko=True, margin_share=0.2),
+                    path)
     networks.build(networks.Structure(size=5, num_actions=26, blocks=1, filters=4, hidden=4)).save(path / "model.keras")
     return path
 
@@ -37,6 +38,7 @@ def test_specifications(run):
     player = make(7)
     assert player.name == "mine (30)" and player._settings.seed == 7
     assert (player._settings.simulations, player._settings.leaves, player._settings.first_play) == (30, 3, "parent")
+    assert player._settings.margin_share == 0.2
     with pytest.raises(ValueError, match="Unknown setting of a search 'visits'"):
         player_of(f"network:{run},visits=3")
     with pytest.raises(ValueError, match="simulations of a search must be a number; received 'many'"):

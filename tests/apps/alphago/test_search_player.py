@@ -1,5 +1,7 @@
 """The player that searches: its tree against a plain search, its budgets, and files for phones as its network."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -15,7 +17,7 @@ from apps.alphago.search_player import SearchPlayer, SearchSettings
 from strategies.export import tflite
 
 RULES = go.Rules(size=5, komi=0.5, max_moves=60)
-SETTINGS = SearchSettings(simulations=64, leaves=4, capacity=200)
+SETTINGS = SearchSettings(simulations=64, leaves=4, capacity=200, margin_share=0)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def test_who_is_behind_gives_up(evaluator):
     board.undo()
     board.play(20 - 2)  # white fills; black passes
     board.play(25)
-    settings = SearchSettings(simulations=64, leaves=4, capacity=200, resign_below=1.0)
+    settings = dataclasses.replace(SETTINGS, resign_below=1.0)
     assert SearchPlayer(evaluator, 5, settings).choose(board).move == RESIGN
 
 
