@@ -1,4 +1,4 @@
-"""Mends TensorFlow's gradient of narrow, strided 1x1 convolutions on processors; `import layers` does it.
+"""Mends TensorFlow's gradient of narrow, strided 1x1 convolutions on processors; `layers.residual` does it.
 
 oneDNN's kernel for the gradient of their weights writes past its workspace where a convolution has fewer input channels
 than the kernel's block of 8 or 16: the gradient is wrong in most calls, and the heap is damaged, which ends the process

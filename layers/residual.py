@@ -27,12 +27,15 @@ Common arguments of the blocks:
 
 import tf_keras as keras
 
+from layers import convolution_gradient
 from layers.checking import unknown_name
 from layers.normalization import normalization as normalization_layer
 from layers.regularization import StatelessDropout
 
 SHORTCUTS = ("projection", "pad", "pool")
 EXPANSION = 4  # channels out of a bottleneck / channels of its 3x3 convolution
+
+convolution_gradient.install()  # projections are strided 1x1 convolutions
 
 
 def basic(x, filters, *, strides=1, shortcut="projection", use_bias=False, normalization="batch", epsilon=1e-5,

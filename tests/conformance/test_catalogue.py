@@ -149,7 +149,8 @@ def test_sources_follow_imports():
 
     assert sources(wide_resnet) == (
         "layers", "layers.backbones.building", "layers.backbones.resnet", "layers.backbones.wide_resnet",
-        "layers.checking", "layers.naming", "layers.normalization", "layers.regularization", "layers.residual")
+        "layers.checking", "layers.convolution_gradient", "layers.naming", "layers.normalization",
+        "layers.regularization", "layers.residual")
 
 
 def test_each_source_is_part_of_the_suite():

@@ -1,12 +1,14 @@
 """The gradient of narrow, strided 1x1 convolutions against NumPy."""
 
+import importlib
 import itertools
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
-from layers import convolution_gradient
+from layers import convolution_gradient, residual
 
 SIZES = list(itertools.product([7, 8, 32], [1, 3, 4, 6, 7, 9, 15, 16], [3, 16]))
 
@@ -69,3 +71,9 @@ def test_channels_first_is_left_alone():
         images, filters = tf.ones([1, 4, 8, 8]), tf.ones([1, 1, 4, 2])
         y = tf.nn.conv2d(images, filters, [1, 1, 2, 2], "SAME", data_format="NCHW")
         assert tf.gradients(y, filters)[0].op.get_attr("data_format") == b"NCHW"
+
+
+def test_residual_blocks_bring_it(monkeypatch):
+    monkeypatch.setitem(convolution_gradient._REGISTERED, "type", convolution_gradient._plain_gradient)
+    importlib.reload(residual)
+    assert ops.gradient_registry.lookup("Conv2D") is convolution_gradient.conv2d_gradient

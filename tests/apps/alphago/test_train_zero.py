@@ -38,10 +38,10 @@ def resumed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_zero.Learner, "_learn", cut)
         with pytest.raises(KeyboardInterrupt):
-            train_zero.train(config(path, epochs=3, gate=0.01, gate_games=4))
+            train_zero.train(config(path, epochs=3))
     assert not (path / "metrics.json").exists()
     games = replay.Replay(path / "replay", *of_game(), window=10**6).num_games
-    return path, games, train_zero.train(config(path, epochs=3, gate=0.01, gate_games=4))
+    return path, games, train_zero.train(config(path, epochs=3))
 
 
 def of_game():
@@ -56,7 +56,7 @@ def test_a_cut_run_goes_on(resumed, capsys):
     assert metrics["games"] > games > 0  # those of the cut generation were kept
     arrays, state = checkpoint.Directory(path / "checkpoints").latest()
     assert state["generation"] == 3 and [rung[0] for rung in state["ladder"]] == [2, 3]
-    again = train_zero.train(config(path, epochs=3, gate=0.01, gate_games=4))
+    again = train_zero.train(config(path, epochs=3))
     assert again == metrics and "Resuming" in capsys.readouterr().out
 
 
@@ -78,7 +78,8 @@ def test_the_network_learns(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_zero.Learner, "_report",
                       lambda self, played, found: rows.append(found) or report(self, played, found))
-        train_zero.train(config(tmp_path / "run", epochs=6, steps_per_generation=40, rate_every=0))
+        train_zero.train(config(tmp_path / "run", epochs=6, steps_per_generation=40, rate_every=0,
+                                gate=0.01, gate_games=4))
     assert rows[-1]["policy_loss"] < rows[0]["policy_loss"] - 0.2 < np.log(9)
     assert rows[-1]["value_loss"] < 0.8 * rows[0]["value_loss"]
 

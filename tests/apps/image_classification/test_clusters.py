@@ -41,6 +41,7 @@ def test_two_processes_are_two_replicas_also_when_one_was_killed(tmp_path):
         assert row == pytest.approx(other, rel=1e-5)
 
 
+@pytest.mark.conformance
 def test_a_chain_under_servers_survives_the_death_of_one(tmp_path):
     code, lines, restarts = clusters.train(
         tmp_path, f"--model={MODEL}", "--epochs=3", "--compression=prune", "--compression_epochs=3",

@@ -93,7 +93,8 @@ def test_low_bit_weights_can_be_packed(trained, tmp_path):
 
 @pytest.mark.parametrize("options", [
     {"distill_cache": True, "compression_epochs": 1},
-    {"distill_hint": "attention", "distill_hint_weight": 10.0, "augmentation": "shift"},
+    pytest.param({"distill_hint": "attention", "distill_hint_weight": 10.0, "augmentation": "shift"},
+                 marks=pytest.mark.conformance),
     {"distill_hint": "features", "distill_hint_epochs": 1, "compression_epochs": 1}])
 def test_a_student_of_another_network(trained, tmp_path, options):
     metrics = train_lib.train(config(tmp_path / "run", model="preact_resnet20", compression="distill",
