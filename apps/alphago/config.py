@@ -7,7 +7,7 @@ from apps.common.config import TrainingConfig, field
 from layers.checking import unknown_name
 
 GAMES = ("go", "tic_tac_toe")
-_IN_PROCESS = ("single", "sync", "model_parallel", "pipeline")
+_TRIED = ("single",)  # strategies under which self-play and learning in one program have been tested
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +61,9 @@ class ZeroConfig(TrainingConfig):
         super().validate()
         if not self.workdir and not self.explain:
             raise ValueError("--workdir is missing: expected a folder for this run, such as --workdir=runs/zero.")
-        if self.distribution not in _IN_PROCESS:
+        if self.distribution not in _TRIED:
             raise unknown_name("value of --distribution for self-play and learning in one program:", self.distribution,
-                               _IN_PROCESS)
+                               _TRIED)
         if self.rate_games % 2 or self.gate_games % 2:
             raise ValueError("Each opening is played twice: --rate_games and --gate_games must be even; received "
                              f"{self.rate_games} and {self.gate_games}.")

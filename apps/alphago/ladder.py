@@ -84,7 +84,5 @@ class Match:
 
     def _stepped(self, state, action, moves):
         """(state after the action where the game moves, over, value for who is to move then)."""
-        after = self._game.step(state, action)
-        state = tf.nest.map_structure(
-            lambda old, new: tf.where(tf.reshape(moves, [-1] + [1] * (len(old.shape) - 1)), new, old), state, after)
+        state = trees.select(moves, self._game.step(state, action), state)
         return state, *self._game.result(state)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps.alphago import selfplay
+from apps.alphago.search import tree as trees
 from strategies import checkpoint
 
 _BATCH = 64  # games that are played again at once
@@ -159,10 +160,7 @@ def _program(game, new_state, longest):
             planes = tf.tensor_scatter_nd_update(planes, [[number]], tf.cast(game.observe(state), tf.bool)[None])
             action = actions[:, number]
             after = game.step(state, tf.maximum(action, 0))
-            plays = action != selfplay.NOTHING
-            state = tf.nest.map_structure(
-                lambda old, new: tf.where(tf.reshape(plays, [-1] + [1] * (len(old.shape) - 1)), new, old), state, after)
-            return number + 1, state, planes
+            return number + 1, trees.select(action != selfplay.NOTHING, after, state), planes
 
         _, state, planes = tf.while_loop(lambda number, *_: number < longest, step,
                                          (0, state, tf.zeros([longest, *first.shape], tf.bool)))

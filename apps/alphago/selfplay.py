@@ -152,10 +152,7 @@ def _move(game, settings, play, fresh, gammas, seed):
     made = Moves(action, tf.cast(policies.Puct.target(roots), tf.float16),
                  tf.reduce_sum(roots.total, axis=1) / tf.maximum(visits, 1), play.full, over, result)
 
-    def begun(old, new):
-        return tf.where(tf.reshape(over, [-1] + [1] * (len(old.shape) - 1)), new, old)
-
-    tree = tf.nest.map_structure(begun, tree, fresh)
+    tree = trees.select(over, fresh, tree)
     full, noise = _draw(settings, seed, draws, tree, gammas)
     return Play(tree, tf.where(ready[:, None], noise, play.noise), tf.where(ready, full, play.full),
                 tf.where(over, 0, play.number + tf.cast(ready, tf.int32)), draws), made

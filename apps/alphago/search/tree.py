@@ -135,6 +135,14 @@ def add(part, node, action, number):
     return tf.tensor_scatter_nd_add(part, _places(node, action), number)
 
 
+def select(wanted, new, old):
+    """Of two nests of parts [B, ...] or [1, ...]: the games of `new` where `wanted`, bool [B], else those of `old`."""
+    def part(new, old):
+        return tf.where(tf.reshape(wanted, [-1] + [1] * (len(old.shape) - 1)), new, old)
+
+    return tf.nest.map_structure(part, new, old)
+
+
 def _places(*indices):
     return tf.stack([tf.range(indices[0].shape[0]), *indices], axis=1)
 
