@@ -6,7 +6,7 @@ from tests.conformance.catalogue import CATALOGUE
 from tests.conformance.matrix import PROPERTIES
 
 # What takes long is left to the full matrix, but for one family.
-_QUICK = ("normalization", "dropout", "residual", "resnet", "wide_resnet", "pyramidnet", "densenet", "vgg")
+_QUICK = ("normalization", "dropout", "residual", "wide_resnet", "densenet")
 ONLY_FOR = {"processes": ("image_classification",), "servers": ("densenet",), "replicas": _QUICK, "mesh": _QUICK}
 REPRESENTATIVES = {entry.family: entry for entry in reversed(CATALOGUE)}  # the first of each family
 

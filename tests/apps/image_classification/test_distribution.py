@@ -41,7 +41,7 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize("first, second", [
     ({"distribution": "sync", "num_devices": 2}, {"distribution": "pipeline", "num_devices": 4}),
-    ({}, {"distribution": "model_parallel", "mesh": "batch:2,model:2"}),
+    pytest.param({}, {"distribution": "model_parallel", "mesh": "batch:2,model:2"}, marks=pytest.mark.conformance),
     ({"distribution": "model_parallel", "mesh": "batch:2,model:2"}, {"distribution": "sync", "num_devices": 4})],
     ids=str)
 def test_a_run_goes_on_under_another_strategy(alone, tmp_path, first, second):

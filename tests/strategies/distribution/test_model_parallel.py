@@ -13,7 +13,7 @@ from strategies.distribution import model_parallel
 from strategies.distribution.model_parallel import ModelParallel
 from tests.strategies.distribution import on_mesh
 
-MESHES = [pytest.param("batch:4", marks=pytest.mark.conformance), "model:4", "batch:2,model:2"]
+MESHES = [*(pytest.param(mesh, marks=pytest.mark.conformance) for mesh in ("batch:4", "model:4")), "batch:2,model:2"]
 ROOT = pathlib.Path(__file__).parents[3]
 
 
