@@ -62,14 +62,16 @@ def variable_dict(variables, prefix=""):
     return dict(zip(variable_names(variables, prefix), variables))
 
 
-def save(path, model, state, *, with_optimizer=True):
-    """Writes weights, optimizer, metrics and `state` (JSON-serialisable) to `path`.
+def save(path, model, state, *, with_optimizer=True, others=None):
+    """Writes weights, optimizer, metrics, `state` (JSON-serialisable) and other arrays to `path`.
+
+    `others` is {"group/name": array} with groups of the caller's own; `restore` passes them over.
 
     Raises:
         FloatingPointError: when a weight is not finite: such a checkpoint would destroy the last good one.
     """
     path = pathlib.Path(path)
-    arrays = {}
+    arrays = dict(others or {})
     for name, variable in named_variables(model, with_optimizer=with_optimizer).items():
         arrays[name] = value = np.asarray(variable.numpy())
         if name.startswith("weights/") and value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -165,10 +167,10 @@ class Directory:
         matches = [re.fullmatch(r"step_(\d+)\.npz", p.name) for p in self.path.glob("step_*.npz")]
         return sorted(int(m[1]) for m in matches if m)
 
-    def save(self, model, step, state):
-        """Writes the checkpoint of `step` and removes the oldest beyond `keep`."""
+    def save(self, model, step, state, others=None):
+        """Writes the checkpoint of `step` and removes the oldest beyond `keep`; arguments as of `save`."""
         self.path.mkdir(parents=True, exist_ok=True)
-        save(self.path / f"step_{step:010d}.npz", model, {**state, "step": step})
+        save(self.path / f"step_{step:010d}.npz", model, {**state, "step": step}, others=others)
         for old in self.steps()[:-self.keep]:
             (self.path / f"step_{old:010d}.npz").unlink()
 

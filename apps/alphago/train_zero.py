@@ -3,9 +3,11 @@
     python -m apps.alphago.train_zero --game=go --size=9 --time_budget=120 --workdir=runs/zero9
 
 Generations follow each other: games of the network against itself go to the replay window, the network learns from it
-and plays the next ones. Everything is kept at the end of a generation: the same command goes on there.
+and plays the next ones. Games are kept within seconds of their end, everything else at the end of a generation: the
+same command goes on there.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -29,6 +31,7 @@ from strategies.copying import copy_model
 
 _MOMENTS = 8  # moments at which games move, in one call of the program
 _RECORDS = 2  # games kept as SGF a generation
+_KEEP_SECONDS = 10  # between two shards of games
 _RATES = ((0.0, 1.0), (0.6, 0.3), (0.85, 0.1))  # share of the run done, factor of the learning rate
 
 
@@ -38,6 +41,7 @@ class Progress:
 
     generation: int = 0
     step: int = 0
+    games: int = 0
     seconds: float = 0.0
     simulations: int = 0
     moves: int = 0
@@ -109,11 +113,12 @@ class Learner:
         self._run, self._config, self._setting, self._strategy = run, run.config, setting, strategy
         self._model, self._progress, self._matches = model, Progress(), {}
         self._player = copy_model(strategy.gather(model))  # the weights that play
+        self._rung = None  # weights of the ladder's last rung
         self._restore()
         self._evaluator = networks.Evaluator(self._player)
         self._replay = replay.Replay(run.folder("replay"), setting.game, setting.new_state, window=self._config.window)
         self._games = SelfPlay(setting, self._evaluator, settings.self_play_of(self._config, setting),
-                               seed=[self._config.seed, self._progress.generation])
+                               seed=[self._config.seed, self._progress.generation, self._replay.num_games])
         self._writer = tf.summary.create_file_writer(str(run.folder("logs")))
 
     @property
@@ -123,19 +128,17 @@ class Learner:
 
     def generation(self):
         """Games, then learning, then what plays next; and keeps it all."""
-        began, progress, config = time.monotonic(), self._progress, self._config
-        wanted = config.steps_per_generation * config.batch_size / config.reuse
-        played, found = self._games.play(wanted)
-        self._replay.add(played)
-        in_games = time.monotonic() - began
+        began, progress = time.monotonic(), self._progress
+        records, found = self._play()
         history = self._learn()
         self._update_player()
         progress.generation += 1
+        progress.games = self._replay.num_games
         progress.simulations += found["simulations"]
         progress.moves += found["moves"]
         progress.seconds += time.monotonic() - began
-        self._report(played, found | history | {"seconds_of_games": in_games})
-        if config.rate_every and progress.generation % config.rate_every == 0:
+        self._report(records, found | history)
+        if self._config.rate_every and progress.generation % self._config.rate_every == 0:
             self._rate()
         self._keep()
 
@@ -154,6 +157,24 @@ class Learner:
         if self._config.time_budget:
             return self._progress.seconds / (60 * self._config.time_budget)
         return self._progress.generation / self._config.epochs if self._config.epochs else 1.0
+
+    def _play(self):
+        """(some of the games, {name: number}) of as much self-play as the next steps of learning ask for.
+
+        Games that a run which was cut had kept already count.
+        """
+        config, first, sums = self._config, self._progress.games, collections.Counter()
+        wanted, records = config.steps_per_generation * config.batch_size / config.reuse, []
+        while not sums or self._replay.count_since(first) < wanted:
+            played, found = self._games.play(wanted - self._replay.count_since(first), _KEEP_SECONDS)
+            self._replay.add(played)
+            sums.update(found)
+            records = (records + played)[:_RECORDS]
+        games, seconds = sums["games"], sums["seconds_of_games"]
+        return records, dict(sums) | {
+            "game_length": sums["moves"] / games, "first_wins": sums["first_wins"] / games,
+            "draws": sums["draws"] / games, "moves_per_second": sums["moves"] / seconds,
+            "simulations_per_second": sums["simulations"] / seconds}
 
     def _learn(self):
         """The losses of a generation's steps."""
@@ -188,10 +209,9 @@ class Learner:
     def _rate(self):
         """A rung of the ladder: a match against the one below, whose Elo it stands on."""
         progress, config = self._progress, self._config
-        below = self._run.path / "ladder.npz"
-        if below.exists():
+        if self._rung is not None:
             older = copy_model(self._player)
-            older.set_weights(list(checkpoint.read_arrays(below).values()))
+            older.set_weights(self._rung)
             score = self._match(config.rate_games, config.rate_simulations).play(
                 self._evaluator, networks.Evaluator(older), seed=progress.generation)
             share = np.clip(score.share, 0.5 / config.rate_games, 1 - 0.5 / config.rate_games)
@@ -200,7 +220,7 @@ class Learner:
             self._write({"elo": progress.elo, "points_against_the_last": score.share})
             print(f"generation {progress.generation}: {score.wins}-{score.draws}-{score.losses} against the last rung; "
                   f"Elo {progress.elo:.0f}", flush=True)
-        checkpoint.write_arrays(below, {f"{i:04d}": w for i, w in enumerate(self._player.get_weights())})
+        self._rung = self._player.get_weights()
 
     def _match(self, number, simulations):
         """A program for matches, compiled once."""
@@ -210,10 +230,10 @@ class Learner:
                 simulations=simulations, opening_moves=min(6, self._setting.structure.size))
         return self._matches[number, simulations]
 
-    def _report(self, played, found):
+    def _report(self, records, found):
         progress = self._progress
         if self._setting.rules is not None:
-            self._keep_records(played[:_RECORDS])
+            self._keep_records(records)
         self._write(found | {"games": self._replay.num_games, "window": len(self._replay),
                              "hours": progress.seconds / 3600})
         print(f"generation {progress.generation}: {progress.seconds / 60:.1f} min, {self._replay.num_games} games, "
@@ -240,10 +260,12 @@ class Learner:
         self._writer.flush()
 
     def _keep(self):
-        state = dataclasses.asdict(self._progress)
-        checkpoint.write_arrays(self._run.folder("checkpoints") / "player.npz",
-                                {f"{i:04d}": w for i, w in enumerate(self._player.get_weights())})
-        self._run.checkpoints.save(self._model, state.pop("step"), state)
+        state, weights = dataclasses.asdict(self._progress), {"player": self._player.get_weights()}
+        if self._rung is not None:
+            weights["rung"] = self._rung
+        self._run.checkpoints.save(
+            self._model, state.pop("step"), state,
+            others={f"{group}/{i:04d}": value for group, values in weights.items() for i, value in enumerate(values)})
 
     def _restore(self):
         found = self._run.checkpoints.latest()
@@ -252,8 +274,10 @@ class Learner:
         arrays, state = found
         checkpoint.restore(self._model, arrays)
         self._progress = Progress(**state)
-        self._player.set_weights(list(checkpoint.read_arrays(
-            self._run.path / "checkpoints" / "player.npz").values()))
+        weights = {group: [arrays[name] for name in sorted(arrays) if name.startswith(f"{group}/")]
+                   for group in ("player", "rung")}
+        self._player.set_weights(weights["player"])
+        self._rung = weights["rung"] or None
         print(f"Resuming {self._run.path} after generation {self._progress.generation}.")
 
 
@@ -284,27 +308,25 @@ class SelfPlay:
                         jit_compile=True) for function in (selfplay.begin, selfplay.advance))
         self._play, self._collector = begin(self._seed), selfplay.Collector(options.games)
 
-    def play(self, wanted):
-        """Plays until games have ended that have so many positions to learn from.
+    def play(self, wanted, seconds):
+        """Plays until games have ended that have so many positions to learn from, or one has and the time is over.
 
         Returns:
-            (list of `PlayedGame`, {name: number} about them).
+            (list of `PlayedGame`, {name: sum over them}).
         """
         options, ended, positions, calls, began = self._options, [], 0, 0, time.monotonic()
-        while positions < wanted:
+        while not ended or positions < wanted and time.monotonic() - began < seconds:
             gammas = self._noise.gamma(options.alpha, size=[_MOMENTS, options.games, self._setting.game.num_actions])
             self._play, moves = self._advance(self._play, tf.constant(gammas, tf.float32), self._seed)
             new = self._collector.add(moves)
             positions += sum(sum(game.full) for game in new)
             ended += new
             calls += 1
-        seconds, moves = time.monotonic() - began, sum(len(game.actions) for game in ended)
-        results = np.array([game.result for game in ended])
         return ended, {
-            "simulations": calls * _MOMENTS * options.interval * options.games, "moves": moves,
-            "moves_per_second": moves / seconds, "game_length": moves / len(ended), "first_wins": np.mean(results > 0),
-            "draws": np.mean(results == 0),
-            "simulations_per_second": calls * _MOMENTS * options.interval * options.games / seconds}
+            "games": len(ended), "moves": sum(len(game.actions) for game in ended),
+            "simulations": calls * _MOMENTS * options.interval * options.games,
+            "first_wins": sum(game.result > 0 for game in ended), "draws": sum(game.result == 0 for game in ended),
+            "seconds_of_games": time.monotonic() - began}
 
 
 if __name__ == "__main__":

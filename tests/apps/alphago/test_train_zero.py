@@ -26,8 +26,12 @@ def config(path, **changes):
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """A run of three generations that was cut within the second, after its games and before it had learned."""
+    """A run of three generations that was cut within the second, after its games and before it had learned.
+
+    And the number of games then, its metrics, and how many positions it asked for when it went on.
+    """
     path, learn, calls = tmp_path_factory.mktemp("runs") / "run", train_zero.Learner._learn, []
+    play, asked = train_zero.SelfPlay.play, []
 
     def cut(learner):
         calls.append(1)
@@ -41,7 +45,10 @@ def resumed(tmp_path_factory):
             train_zero.train(config(path, epochs=3))
     assert not (path / "metrics.json").exists()
     games = replay.Replay(path / "replay", *of_game(), window=10**6).num_games
-    return path, games, train_zero.train(config(path, epochs=3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_zero.SelfPlay, "play",
+                      lambda self, wanted, seconds: asked.append(wanted) or play(self, wanted, seconds))
+        return path, games, train_zero.train(config(path, epochs=3)), asked
 
 
 def of_game():
@@ -50,10 +57,11 @@ def of_game():
 
 
 def test_a_cut_run_goes_on(resumed, capsys):
-    path, games, metrics = resumed
+    path, games, metrics, asked = resumed
+    assert asked[0] <= 0 < asked[1]  # the games of the cut generation count
     assert metrics == json.loads((path / "metrics.json").read_text())
     assert (metrics["generations"], metrics["steps"]) == (3, 15)
-    assert metrics["games"] > games > 0  # those of the cut generation were kept
+    assert metrics["games"] > games > 0
     arrays, state = checkpoint.Directory(path / "checkpoints").latest()
     assert state["generation"] == 3 and [rung[0] for rung in state["ladder"]] == [2, 3]
     again = train_zero.train(config(path, epochs=3))
@@ -61,12 +69,13 @@ def test_a_cut_run_goes_on(resumed, capsys):
 
 
 def test_what_a_run_leaves(resumed):
-    path, _, metrics = resumed
+    path, _, metrics, _ = resumed
     model = keras.models.load_model(path / "model.keras", compile=False)
     assert model.count_params() == metrics["num_parameters"]
     assert [tuple(model.output_shape[name]) for name in ("policy", "value")] == [(None, 9), (None, 1)]
-    player = checkpoint.read_arrays(path / "checkpoints" / "player.npz")
-    for a, b in zip(model.get_weights(), player.values(), strict=True):
+    arrays, _ = checkpoint.Directory(path / "checkpoints").latest()
+    player = [arrays[name] for name in sorted(arrays) if name.startswith("player/")]
+    for a, b in zip(model.get_weights(), player, strict=True):
         np.testing.assert_array_equal(a, b)
     assert list((path / "logs").glob("events*"))
 
