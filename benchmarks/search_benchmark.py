@@ -70,7 +70,10 @@ def main():
         print(json.dumps(rows[-1]), flush=True)
     for side in sides.values():
         side.close()
-    common.write("search_benchmark", rows)
+    path = common.RESULTS / "search_benchmark.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    measured = {row["case"] for row in rows}
+    common.write("search_benchmark", [row for row in before if row["case"] not in measured] + rows)
 
 
 def row_of(case, sides, rounds):

@@ -387,9 +387,9 @@ def near(rules, points):
 
 def unpack(rules, bits):
     """bool [..., P] of bits int64 [..., W]."""
-    points = np.arange(rules.num_points)
-    words = tf.repeat(bits, np.bincount(points // _BITS), axis=-1)
-    return tf.bitwise.right_shift(words, (points % _BITS).astype(np.int64)) & 1 != 0
+    counts = np.bincount(np.arange(rules.num_points) // _BITS)
+    return tf.concat([tf.bitwise.right_shift(bits[..., w:w + 1], np.arange(count, dtype=np.int64)) & 1 != 0
+                      for w, count in enumerate(counts)], axis=-1)
 
 
 def _pack(points, rules):
