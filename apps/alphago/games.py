@@ -23,10 +23,10 @@ def go_game(rules, margin_share=0.0):
     Its outcomes are "ownership" [B, N, N, 1], -1, 0 or 1, and "score" [B, 1], points.
     """
     def result(state):
-        margin = go.score(rules, state)
+        over = go.over(rules, state)
+        margin = go.score(rules, state, over)
         part = tf.clip_by_value(margin / rules.num_points, -1.0, 1.0)
         black = (1 - margin_share) * tf.sign(margin) + margin_share * part
-        over = go.over(rules, state)
         return over, tf.where(over, black * tf.cast(state.turn, tf.float32), 0)
 
     def outcome(state):

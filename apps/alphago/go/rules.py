@@ -342,20 +342,48 @@ def ownership(rules, state):
     A point is a colour's when it holds its stone, or is empty and reaches, over empty points, stones of that colour
     only. Dead stones count as alive: they must be taken off before the end.
     """
-    empty = state.stones == 0
-
-    def grow(black, white, _):
-        more_black, more_white = black | (empty & near(rules, black)), white | (empty & near(rules, white))
-        return more_black, more_white, tf.reduce_any((more_black ^ black) | (more_white ^ white))
-
-    black, white, _ = tf.while_loop(lambda black, white, changed: changed, grow,
-                                    (state.stones == BLACK, state.stones == WHITE, tf.constant(True)))
-    return tf.cast(black & ~white, tf.int8) - tf.cast(white & ~black, tf.int8)
+    rows = _territory(rules, state, tf.ones_like(state.turn, tf.bool))
+    points = tf.bitwise.right_shift(rows[..., None], np.arange(rules.size)) & 1
+    return tf.cast(tf.reshape(points[:, 0] - points[:, 1], [-1, rules.num_points]), tf.int8)
 
 
-def score(rules, state):
-    """float32 [B]: points of black less those of white, komi included."""
-    return tf.reduce_sum(tf.cast(ownership(rules, state), tf.float32), axis=1) - rules.komi
+def score(rules, state, wanted=None):
+    """float32 [B]: points of black less those of white, komi included.
+
+    `wanted`, bool [B], says for which games; for others the number means nothing. Few take less time.
+    """
+    rows = _territory(rules, state, tf.ones_like(state.turn, tf.bool) if wanted is None else wanted)
+    points = tf.reduce_sum(tf.cast(tf.raw_ops.PopulationCount(x=rows), tf.float32), axis=2)
+    return points[:, 0] - points[:, 1] - rules.komi
+
+
+def _territory(rules, state, wanted):
+    """int32 [B, 2, N]: each row's points of black and of white, as bits."""
+    columns = np.left_shift(1, np.arange(rules.size)).astype(np.int32)
+    stones = tf.reshape(state.stones, [-1, 1, rules.size, rules.size])
+    sides = tf.where(wanted[:, None, None, None], np.array([BLACK, WHITE], np.int8)[:, None, None], -2)
+    empty = tf.reduce_sum(tf.where(stones == 0, columns, 0), axis=3)
+    rows = tf.reduce_sum(tf.where(stones == sides, columns, 0), axis=3)
+
+    def grow(rows, _):
+        more, free, shift = rows, empty, 1
+        below = tf.pad(rows, [[0, 0], [0, 0], [1, 1]])
+        more |= free & (below[..., 2:] | below[..., :-2])
+        up, down = more, more
+        while shift < rules.size:  # along a row as far as it is free, in steps that double
+            up |= free & tf.bitwise.left_shift(up, shift)
+            free &= tf.bitwise.left_shift(free, shift)
+            shift *= 2
+        free, shift = empty, 1
+        while shift < rules.size:
+            down |= free & tf.bitwise.right_shift(down, shift)
+            free &= tf.bitwise.right_shift(free, shift)
+            shift *= 2
+        more = up | down
+        return more, tf.reduce_any(more != rows)
+
+    rows, _ = tf.while_loop(lambda rows, changed: changed, grow, (rows, tf.reduce_any(wanted)))
+    return rows & ~rows[:, ::-1]
 
 
 def with_turn(state, turn):
