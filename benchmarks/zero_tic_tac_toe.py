@@ -39,7 +39,7 @@ def main():
     rows = []
     for simulations in (0, 16, 64):
         chosen = dict(zip(positions, moves(model, positions, simulations)))
-        met = reachable(lambda own, other: [chosen[own, other]])
+        met = reachable(lambda own, other, chosen=chosen: [chosen[own, other]])
         wrong = {position for position in positions if is_wrong(*position, chosen[position])}
         rows.append({"simulations": simulations, "positions": len(positions), "wrong": len(wrong),
                      "positions_met": len(met), "wrong_met": len(wrong & set(met))})
