@@ -3,6 +3,7 @@
 import dataclasses
 
 from apps.alphago.networks import PRESETS
+from apps.alphago.selfplay import POLICIES
 from apps.common.config import TrainingConfig, field
 from layers.checking import unknown_name
 
@@ -30,6 +31,8 @@ class ZeroConfig(TrainingConfig):
     time_budget: float = field(0.0, "Minutes of self-play and learning in all, over all starts; replaces --epochs. 0: "
                                     "no budget.", minimum=0)
     parallel_games: int = field(64, "Games at the same time.", minimum=1)
+    policy: str = field("puct", "The search: puct, or gumbel (sequential halving; every move is searched and learned "
+                                "from; 16 to 64 simulations do).", choices=POLICIES)
     simulations: int = field(96, "Visits of the root before a move that is learned from; 1600 in the paper.", minimum=2)
     fast_simulations: int = field(16, "The same before other moves (playout cap randomisation).", minimum=2)
     full_share: float = field(0.25, "Part of the moves that are learned from; 1 in the paper.", above=0, maximum=1)
@@ -37,6 +40,11 @@ class ZeroConfig(TrainingConfig):
     noise_share: float = field(0.25, "Part of the noise in the root's prior.", minimum=0, maximum=1)
     sampled_moves: int = field(-1, "Moves of a game that are drawn in proportion to visits; after them the most "
                                    "visited is played. -1: 30 x points / 361, at least 4.", minimum=-1)
+
+    opening_moves: int = field(-1, "Random moves, at most, that a game of self-play begins with; 0 in the paper. -1: a "
+                                   "tenth of the points.", minimum=-1)
+    first_play: str = field("parent", "What a move that was not tried counts as: parent, the position's value less a "
+                                      "reduction, or zero, as in the paper.", choices=("parent", "zero"))
 
     window: int = field(60_000, "Positions in the replay window, at least.", minimum=1)
     reuse: float = field(6.0, "How often a position is learned from, on average.", above=0)

@@ -78,7 +78,8 @@ class Match:
     def _choice(self, weights, state, gumbel, temperature):
         network = self._bind(weights)
         tree = trees.plant(self._game, network, state, self._simulations + 1)
-        tree = simulate.search(self._game, network, policies.Puct(), tree, self._simulations)
+        tree = simulate.search(self._game, network, policies.Puct(first_play="parent"), tree,
+                               self._simulations)
         roots = trees.rows(tree, tf.zeros([self._half], tf.int32))
         return policies.Puct.choose(roots, temperature, gumbel)
 

@@ -37,7 +37,7 @@ class SearchSettings:
     capacity: int = 0
     sampled_moves: int = 0
     resign_below: float = 0.0
-    first_play: str = "zero"
+    first_play: str = "parent"
     margin_share: float = 0.1
     seed: int = 0
 

@@ -67,7 +67,8 @@ def self_play_of(config, setting):
     """`selfplay.Settings` of a configuration."""
     points = setting.structure.size**2
     sampled = max(4, round(_SAMPLED * points)) if config.sampled_moves < 0 else config.sampled_moves
-    return Settings(games=config.parallel_games, simulations=config.simulations,
+    return Settings(games=config.parallel_games, policy=config.policy, simulations=config.simulations,
                     fast_simulations=config.fast_simulations, full_share=config.full_share,
                     alpha=config.noise_alpha or _NOISE / points, noise_share=config.noise_share, sampled_moves=sampled,
-                    interval=min(8, config.fast_simulations))
+                    opening_moves=points // 10 if config.opening_moves < 0 else config.opening_moves,
+                    first_play=config.first_play, interval=min(8, config.fast_simulations))

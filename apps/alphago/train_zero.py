@@ -324,7 +324,7 @@ class SelfPlay:
             calls += 1
         return ended, {
             "games": len(ended), "moves": sum(len(game.actions) for game in ended),
-            "simulations": calls * _MOMENTS * options.interval * options.games,
+            "simulations": calls * _MOMENTS * options.rounds * options.games,
             "first_wins": sum(game.result > 0 for game in ended), "draws": sum(game.result == 0 for game in ended),
             "seconds_of_games": time.monotonic() - began}
 

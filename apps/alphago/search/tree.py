@@ -104,6 +104,12 @@ def plant(game, network, state, capacity):
         state=tf.nest.map_structure(first, state))
 
 
+def without_visits(tree):
+    """Trees whose roots were not searched yet; what lies below them stays."""
+    others = (tf.range(tree.capacity + 1) > 0)[:, None]
+    return tree._replace(visits=tf.where(others, tree.visits, 0), total=tf.where(others, tree.total, 0))
+
+
 def evaluate(game, network, state):
     """(logits [B, A], prior [B, A], value [B], over [B]) of states."""
     logits, value = network(game.observe(state))

@@ -52,7 +52,8 @@ def test_a_search_is_the_plain_one(evaluator):
     board, player = Board(RULES), SearchPlayer(evaluator, 5, SETTINGS)
     board.play(12)
     game = games.go_game(RULES)
-    tree = simulate.search(game, evaluator, policies.Puct(), trees.plant(game, evaluator, board.state, 100), 64, 4)
+    tree = simulate.search(game, evaluator, policies.Puct(first_play="parent"),
+                           trees.plant(game, evaluator, board.state, 100), 64, 4)
     choice = player.choose(board)
     visits = {c.move: c.visits for c in choice.analysis.candidates}
     expected = tree.visits[0, 0].numpy()
