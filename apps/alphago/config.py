@@ -31,20 +31,23 @@ class ZeroConfig(TrainingConfig):
     time_budget: float = field(0.0, "Minutes of self-play and learning in all, over all starts; replaces --epochs. 0: "
                                     "no budget.", minimum=0)
     parallel_games: int = field(64, "Games at the same time.", minimum=1)
-    policy: str = field("puct", "The search: puct, or gumbel (sequential halving; every move is searched and learned "
-                                "from; 16 to 64 simulations do).", choices=POLICIES)
-    simulations: int = field(96, "Visits of the root before a move that is learned from; 1600 in the paper.", minimum=2)
-    fast_simulations: int = field(16, "The same before other moves (playout cap randomisation).", minimum=2)
-    full_share: float = field(0.25, "Part of the moves that are learned from; 1 in the paper.", above=0, maximum=1)
-    noise_alpha: float = field(0.0, "Alpha of the Dirichlet noise at the root. 0: 0.03 x 361 / points.", minimum=0)
-    noise_share: float = field(0.25, "Part of the noise in the root's prior.", minimum=0, maximum=1)
+    policy: str = field("gumbel", "The search of self-play: gumbel (sequential halving) or puct, as in the paper.",
+                        choices=POLICIES)
+    simulations: int = field(32, "Simulations before a move that is learned from; with puct, 1600 in the paper, visits "
+                                 "of the root.", minimum=2)
+    fast_simulations: int = field(16, "The same before other moves (playout cap randomisation). puct only.", minimum=2)
+    full_share: float = field(0.25, "Part of the moves that are learned from; 1 in the paper. puct only.", above=0,
+                              maximum=1)
+    noise_alpha: float = field(0.0, "Alpha of the Dirichlet noise at the root. 0: 0.03 x 361 / points. puct only.",
+                               minimum=0)
+    noise_share: float = field(0.25, "Part of the noise in the root's prior. puct only.", minimum=0, maximum=1)
     sampled_moves: int = field(-1, "Moves of a game that are drawn in proportion to visits; after them the most "
-                                   "visited is played. -1: 30 x points / 361, at least 4.", minimum=-1)
+                                   "visited is played. -1: 30 x points / 361, at least 4. puct only.", minimum=-1)
 
     opening_moves: int = field(-1, "Random moves, at most, that a game of self-play begins with; 0 in the paper. -1: a "
                                    "tenth of the points.", minimum=-1)
     first_play: str = field("parent", "What a move that was not tried counts as: parent, the position's value less a "
-                                      "reduction, or zero, as in the paper.", choices=("parent", "zero"))
+                                      "reduction, or zero, as in the paper. puct only.", choices=("parent", "zero"))
 
     window: int = field(60_000, "Positions in the replay window, at least.", minimum=1)
     reuse: float = field(6.0, "How often a position is learned from, on average.", above=0)
@@ -78,6 +81,6 @@ class ZeroConfig(TrainingConfig):
         if bool(self.gate) != bool(self.gate_games):
             raise ValueError("--gate and --gate_games go together; received "
                              f"--gate={self.gate:g} --gate_games={self.gate_games}.")
-        if self.fast_simulations > self.simulations:
+        if self.policy == "puct" and self.fast_simulations > self.simulations:
             raise ValueError("--fast_simulations is at most --simulations; received "
                              f"{self.fast_simulations} and {self.simulations}.")

@@ -15,9 +15,9 @@ from apps.alphago.go.board import Board
 from apps.alphago.loading import load_player
 from strategies import checkpoint
 
-SMALL = {"game": "tic_tac_toe", "model": "zero_1x8", "pooling_every": 0, "hidden": 8, "simulations": 16,
-         "fast_simulations": 8, "parallel_games": 16, "steps_per_generation": 5, "batch_size": 32, "rate_every": 1,
-         "rate_games": 4, "rate_simulations": 4}
+SMALL = {"game": "tic_tac_toe", "model": "zero_1x8", "pooling_every": 0, "hidden": 8, "policy": "puct",
+         "simulations": 16, "fast_simulations": 8, "parallel_games": 16, "steps_per_generation": 5, "batch_size": 32,
+         "rate_every": 1, "rate_games": 4, "rate_simulations": 4}
 
 
 def config(path, **changes):
@@ -114,8 +114,8 @@ def test_explain(tmp_path, capsys):
 
 def test_go(tmp_path):
     """A generation of Go: its games are legal, and TensorBoard has their last positions."""
-    metrics = train_zero.train(config(tmp_path / "run", game="go", size=5, komi=0.5, epochs=1, parallel_games=8,
-                                      simulations=8, steps_per_generation=2, rate_every=0))
+    metrics = train_zero.train(config(tmp_path / "run", game="go", policy="gumbel", size=5, komi=0.5, epochs=1,
+                                      parallel_games=8, simulations=8, steps_per_generation=2, rate_every=0))
     rules = go.Rules(size=5, komi=0.5)
     paths = sorted((tmp_path / "run" / "games").glob("*.sgf"))
     assert [path.name for path in paths] == ["00001_1.sgf", "00001_2.sgf"] and metrics["generations"] == 1
