@@ -7,9 +7,12 @@ import matplotlib.backends.backend_agg
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from tensorboard.plugins.hparams import api as hp
 
 from apps.common import config as config_lib
+
+_DPI = 110
 
 
 def write_metrics(run, metrics):
@@ -30,9 +33,11 @@ def save_figure(figure, path):
     """Writes a PNG and returns its pixels, uint8 [1, H, W, 3], for TensorBoard."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[None, ..., :3]
+    figure.set_dpi(_DPI)
+    figure.canvas.draw()  # once for both; `savefig` would lay it out and draw it again
+    pixels = np.array(figure.canvas.buffer_rgba())[..., :3]
+    Image.fromarray(pixels).save(path)
+    return pixels[None]
 
 
 def curves_figure(rows, metric="accuracy"):
