@@ -8,6 +8,7 @@ peers get the setting in which they are fastest: without the XLA flag below jaxl
 """
 
 import argparse
+import datetime
 import json
 import os
 import pathlib
@@ -70,6 +71,7 @@ def main():
         print(json.dumps(rows[-1]), flush=True)
     for side in sides.values():
         side.close()
+    # What `--only` leaves out stays; each row says when and how often it was measured.
     path = common.RESULTS / "search_benchmark.json"
     before = json.loads(path.read_text())["rows"] if path.exists() else []
     measured = {row["case"] for row in rows}
@@ -83,7 +85,7 @@ def row_of(case, sides, rounds):
         for name in sides if number % 2 else reversed(sides):
             found[name].append(sides[name].measure(case))
     rates = {name: np.array([answer["rate"] for answer in answers[1:]]) for name, answers in found.items()}
-    row = {"case": " ".join(map(str, case.values())),
+    row = {"case": " ".join(map(str, case.values())), "date": datetime.date.today().isoformat(), "rounds": rounds,
            "compile_seconds": round(found["usagi"][0]["compile_seconds"], 1), "usagi_per_second":
            float(np.median(rates["usagi"])), "peers_per_second": None, "ratio": None, "ratio_low_95": None}
     if "peers" in rates:

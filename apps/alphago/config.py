@@ -43,13 +43,12 @@ class ZeroConfig(TrainingConfig):
     noise_share: float = field(0.25, "Part of the noise in the root's prior. puct only.", minimum=0, maximum=1)
     sampled_moves: int = field(-1, "Moves of a game that are drawn in proportion to visits; after them the most "
                                    "visited is played. -1: 30 x points / 361, at least 4. puct only.", minimum=-1)
-
     opening_moves: int = field(-1, "Random moves, at most, that a game of self-play begins with; 0 in the paper. -1: a "
                                    "tenth of the points.", minimum=-1)
     first_play: str = field("parent", "What a move that was not tried counts as: parent, the position's value less a "
                                       "reduction, or zero, as in the paper. puct only.", choices=("parent", "zero"))
 
-    window: int = field(60_000, "Positions in the replay window, at least.", minimum=1)
+    window: int = field(60_000, "Positions in the replay window.", minimum=1)
     reuse: float = field(6.0, "How often a position is learned from, on average.", above=0)
     steps_per_generation: int = field(100, "Training steps between two updates of the player.", minimum=1)
     batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)

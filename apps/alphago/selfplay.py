@@ -183,7 +183,7 @@ def _move(game, settings, play, fresh, gammas, seed):
         is_known = tf.reduce_sum(play.noise * roots.visits, axis=1) > 0  # the move of an opening
         ready = tf.where(is_opening, is_known, visits >= wanted)
         temperature = tf.where(play.number < settings.sampled_moves, 1.0, 0.0)
-        action = policy.choose(roots, temperature, _gumbel(settings, game.num_actions, seed, draws, 0))
+        action = policy.choose(roots, temperature, _gumbel(settings, game.num_actions, seed, draws))
         action = tf.where(is_opening, tf.argmax(play.noise, axis=1, output_type=tf.int32), action)
     action = tf.where(ready, action, NOTHING)
     tree, _ = trees.replant(play.tree, action)
@@ -211,7 +211,7 @@ def _draw(settings, seed, draws, tree, is_opening, gammas):
     """(bool [B]: whether the next move is to be learned from, float32 [B, A]: noise of its root)."""
     legal = tree.prior[:, 0] >= 0
     if settings.is_gumbel:
-        full, noise = tf.ones([settings.games], tf.bool), _gumbel(settings, legal.shape[1], seed, draws, 0)
+        full, noise = tf.ones([settings.games], tf.bool), _gumbel(settings, legal.shape[1], seed, draws)
     else:
         full = tf.random.stateless_uniform([settings.games], _key(seed, draws, 1)) < settings.full_share
         gammas = tf.where(legal, gammas, 0)
@@ -223,9 +223,9 @@ def _draw(settings, seed, draws, tree, is_opening, gammas):
     return full & ~is_opening, tf.where(is_opening[:, None], random_move, noise)
 
 
-def _gumbel(settings, actions, seed, draws, purpose):
+def _gumbel(settings, actions, seed, draws):
     """float32 [B, A] of the Gumbel distribution."""
-    uniform = tf.random.stateless_uniform([settings.games, actions], _key(seed, draws, purpose), minval=1e-30)
+    uniform = tf.random.stateless_uniform([settings.games, actions], _key(seed, draws, 0), minval=1e-30)
     return -tf.math.log(-tf.math.log(uniform))
 
 
