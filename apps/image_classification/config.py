@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from apps.common.compressing import CompressionConfig
 from apps.common.config import Options, Range, field
+from apps.common.training import SupervisedConfig
 from layers.normalization import NORMALIZATIONS
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(CompressionConfig):
-    """Every hyper-parameter of the application; those of all applications are in `CompressionConfig`."""
+class Config(SupervisedConfig):
+    """Every hyper-parameter of the application; those that it shares with others are in `SupervisedConfig`."""
 
     data: str = field("digits", "digits (embedded), mnist, fashion_mnist, cifar10, cifar100, folder (images in "
                                 "--data_dir, one folder a class) or tfds:<name>.")
@@ -46,26 +46,5 @@ class Config(CompressionConfig):
                                        minimum=0, below=1)
     dropout: float = field(0.0, "Dropout before the classifier, and inside the blocks of wrn_* and densenet*.",
                            minimum=0, below=1, search=Range(0.0, 0.5))
-    l1: float = field(0.0, "L1 penalty on kernels.", minimum=0)
-    l2: float = field(0.0, "L2 penalty on kernels.", minimum=0)
 
-    optimizer: str = field("sgd", "sgd is with Nesterov momentum 0.9.", choices=("sgd", "adam", "adamw"))
-    weight_decay: float = field(5e-4, "Decoupled decay of kernels, relative to the learning rate (sgd, adamw).",
-                                minimum=0, search=Range(1e-5, 1e-2, log=True))
-    momentum: float = field(0.9, "Nesterov momentum of sgd.", minimum=0, below=1)
-    schedule: str = field("cosine", "Learning rate over the run: cosine to 0, step (/10 at 1/2 and 3/4) or constant.",
-                          choices=("cosine", "step", "constant"))
-    warmup_fraction: float = field(0.05, "Part of the steps over which the learning rate rises linearly from 0.",
-                                   minimum=0, below=1)
-    gradient_clip: float = field(0.0, "Largest global norm of the gradient. 0: not clipped.", minimum=0)
-    keep: str = field("best", "Weights to evaluate and export: of the best validation epoch, or the last.",
-                      choices=("best", "last"))
-
-    export: str = field("saved_model,float32,float16,dynamic,int8", "Comma-separated formats to export, or none.")
     fold_batch_norm: bool = field(False, "Merge batch normalisation into the convolution before it when exporting.")
-    num_representative: int = field(200, "Training images that calibrate int8.", minimum=1)
-
-    def validate(self):
-        super().validate()
-        if not self.workdir and not self.explain:
-            raise ValueError("--workdir is missing: expected a folder for this run, such as --workdir=runs/digits.")
