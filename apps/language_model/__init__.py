@@ -1,0 +1,1 @@
+"""Image classification: ResNet and its variants, DenseNet, MobileNet, VGG."""
