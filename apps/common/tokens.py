@@ -144,8 +144,8 @@ def find(model_file):
     for folder in (here, here / "export", here.parent, here.parent / "export"):
         if any((folder / f"{FILE}.{ending}").exists() for ending in ("json", "model")):
             return folder
-    raise ValueError(f"No vocabulary was found near {model_file}: expected {FILE}.json or {FILE}.model in {here} or one "
-                     "folder up. Give its folder with --vocabulary.")
+    raise ValueError(f"No vocabulary was found near {model_file}: expected {FILE}.json or {FILE}.model in {here} or "
+                     "one folder up. Give its folder with --vocabulary.")
 
 
 def _content(numbers):

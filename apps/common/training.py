@@ -13,7 +13,7 @@ from typing import Any
 
 import tf_keras as keras
 
-from apps.common import compressing, fitting, optimization, workdir
+from apps.common import compressing, fitting, optimization, reporting, workdir
 from apps.common.compressing import CompressionConfig
 from apps.common.config import Range, field
 from apps.common.splits import Splits
@@ -23,6 +23,7 @@ from strategies.copying import copy_model
 
 NUM_TAYLOR_BATCHES = 8  # from which the importance of filters is measured
 NUM_TRIAL_EXAMPLES = 4  # for the conversion before training
+_OF_HPARAMS = ("accuracy", "loss", "cross_entropy", "bleu", "parameters", "seconds")  # ends of metrics shown there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +62,13 @@ class Task:
         compile: `compile(model, optimizer, config)` gives a model its loss and metrics.
         loss: the model's loss, for what ranks filters by it.
         representative: number -> that many training inputs as they are, in the model's structure.
-        plain: `plain(index)`: training examples of numbers int64 [B] as (inputs, targets), not augmented; None where
-            there is no such thing.
+        unaugmented: `unaugmented(index)`: training examples of numbers int64 [B] as (inputs, targets), the same
+            in every epoch; None where there is no such thing.
         monitor: (validation metric that decides which epoch is best, "max" or "min").
         begin: `begin(part, phase)`, called when a phase begins or goes on.
         end: `end(part, phase, model)`, called with what a phase has trained before its compression is finished.
+        exported: model -> (the model that goes into files, number -> representative inputs of it); None: itself.
+        plain: model -> the same without the training step that the application gave it in `build`.
     """
 
     splits: Splits
@@ -73,10 +76,12 @@ class Task:
     compile: Callable[[keras.Model, Any, SupervisedConfig], None]
     loss: keras.losses.Loss
     representative: Callable[[int], Any]
-    plain: Callable | None = None
+    unaugmented: Callable | None = None
     monitor: tuple = ("val_loss", "min")
     begin: Callable = lambda part, phase: None
     end: Callable = lambda part, phase, model: None
+    exported: Callable | None = None
+    plain: Callable[[keras.Model], keras.Model] = lambda model: model
 
 
 def export_formats(config):
@@ -160,7 +165,8 @@ def train_phase(part, phase, start, strategy, task, callbacks=()):
         teachers = teachers_of(phase)
     train_split = splits.train
     if teachers and config.distill_cache:
-        train_split = train_split.with_teacher(compressing.cached_logits(teachers, task.plain, train_split, config))
+        logits = compressing.cached_logits(teachers, task.unaugmented, train_split, config)
+        train_split = train_split.with_teacher(logits)
     method = make_method(phase, task, teachers)
     supervision = compressing.make_supervision(phase, teachers)
 
@@ -195,8 +201,40 @@ def train_phase(part, phase, start, strategy, task, callbacks=()):
         fitting.restore_best(part, model)
     task.end(part, phase, model)
     model = model if method is None else method.finish(model)
-    model = strategy.gather(model if supervision is None else supervision.finish(model))
+    model = task.plain(strategy.gather(model if supervision is None else supervision.finish(model)))
     fitting.finish(part, copy_model(model, "float32"), progress, total_steps)
+
+
+def report(run, title, metrics, rows, *, figures, sections, samples):
+    """Writes what a run leaves for people and tools, and prints the table of its files.
+
+    Args:
+        run: `workdir.Run`.
+        title: heading of `report.md`.
+        metrics: for `metrics.json`.
+        rows: of the exported files.
+        figures: {name: Matplotlib figure}, beside the curves of each phase.
+        sections: {heading: Markdown text}, between the table of files and the pictures.
+        samples: inputs on which the layers of the int8 file are compared with the float32 file's.
+    """
+    config = run.config
+    export.write_csv(rows, run.path / "report.csv")
+    reporting.write_metrics(run, metrics)
+    figures = {**{f"curves_{phase.name}".strip("_"): reporting.curves_figure(fitting.read_history(
+                   run.part(phase.name, phase.config).path / "history.csv")) for phase in compressing.phases(config)},
+               **figures}
+    plots = {name: run.path / "plots" / f"{name}.png" for name in figures}
+    reporting.log_images(run, {name: reporting.save_figure(figure, plots[name]) for name, figure in figures.items()})
+    reporting.log_hparams(run.folder("logs") / "hparams", config,
+                          {name: value for name, value in metrics.items() if name.endswith(_OF_HPARAMS)})
+    table = export.markdown_table(rows)
+    sections = {"Exported files": table, **sections}
+    if {"float32", "int8"} <= set(export_formats(config)):
+        errors = export.layer_errors(*(export.path_of(run.path, name) for name in ("float32", "int8")), samples)
+        sections["Where int8 loses precision"] = export.errors_table(errors)
+    path = reporting.write_report(run, title, metrics, sections, plots)
+    print(f"\n{table}\nreport: {path}   plots: {run.path / 'plots'}   TensorBoard: tensorboard --logdir "
+          f"{run.path / 'logs'}")
 
 
 def starting_model(config):
@@ -228,7 +266,7 @@ def check_compression(config, task):
     """
     if not compressing.methods_of(config):
         return task.build(config)
-    if config.distill_cache and task.plain is None:
+    if config.distill_cache and task.unaugmented is None:
         raise ValueError("--distill_cache keeps one output of the teachers for each example; it goes with "
                          "--augmentation=none only: data that are the same in every epoch.")
     model = starting_model(config)
@@ -259,4 +297,5 @@ def check_export(config, task, model):
     """
     formats = [name for name in ("int8", *export.TFLITE_FORMATS) if name in export_formats(config)]
     if formats:
-        export.check_convertible(model, formats[0], task.representative(NUM_TRIAL_EXAMPLES))
+        written, representative = task.exported(model) if task.exported else (model, task.representative)
+        export.check_convertible(written, formats[0], representative(NUM_TRIAL_EXAMPLES))

@@ -10,7 +10,7 @@ import sklearn.metrics
 import tensorflow as tf
 import tf_keras as keras
 
-from apps.common import compressing, explaining, fitting, flagging, reporting, training, workdir
+from apps.common import compressing, explaining, flagging, reporting, training, workdir
 from apps.image_classification import data, models
 from apps.image_classification.config import Config
 from layers.counting import count_nonzero, count_parameters
@@ -52,7 +52,7 @@ def make_task(config, splits):
     return training.Task(
         splits=splits, build=lambda config: models.build(config, splits.spec), compile=compile_model, loss=make_loss(),
         representative=lambda count: data.calibration_images(config, splits, count),
-        plain=splits.plain if config.augmentation == "none" else None, monitor=("val_accuracy", "max"),
+        unaugmented=splits.plain if config.augmentation == "none" else None, monitor=("val_accuracy", "max"),
         begin=lambda part, phase: log_augmented_images(part, phase, splits),
         end=lambda part, phase, model: save_simulated_logits(part, phase, model, splits))
 
@@ -101,29 +101,13 @@ def export_and_report(run, model, splits, metrics):
         variant=training.variant_of(config), evaluate=accuracy, fold_batch_norm=config.fold_batch_norm,
         representative=data.calibration_images(config, splits, config.num_representative))
     rows += compressing.packed_rows(run, model, rows, examples[0], accuracy)
-    export.write_csv(rows, run.path / "report.csv")
     data.write_labels(spec, run.folder("export"))
     metrics |= simulation_metrics(run, splits)
-    reporting.write_metrics(run, metrics)
-
     confusion = sklearn.metrics.confusion_matrix(targets, logits.argmax(axis=1), labels=range(spec.num_classes))
-    figures = {**{f"curves_{phase.name}".strip("_"): reporting.curves_figure(fitting.read_history(
-                   run.part(phase.name, phase.config).path / "history.csv")) for phase in compressing.phases(config)},
-               "confusion_matrix": reporting.confusion_figure(confusion, spec.class_names),
-               "predictions": reporting.predictions_figure(*examples, spec.class_names)}
-    plots = {name: run.path / "plots" / f"{name}.png" for name in figures}
-    reporting.log_images(run, {name: reporting.save_figure(figure, plots[name]) for name, figure in figures.items()})
-    endings = ("accuracy", "loss", "parameters", "seconds")
-    reporting.log_hparams(run.folder("logs") / "hparams", config,
-                          {name: value for name, value in metrics.items() if name.endswith(endings)})
-    table = export.markdown_table(rows)
-    sections = {"Exported files": table}
-    if {"float32", "int8"} <= set(training.export_formats(config)):
-        errors = export.layer_errors(*(export.path_of(run.path, name) for name in ("float32", "int8")), examples[0])
-        sections["Where int8 loses precision"] = export.errors_table(errors)
-    report = reporting.write_report(run, f"{config.model} on {config.data}", metrics, sections, plots)
-    print(f"\n{table}\ntest accuracy {metrics['test_accuracy']:.2%} after {metrics['seconds']:.0f} s of training\n"
-          f"report: {report}   plots: {run.path / 'plots'}   TensorBoard: tensorboard --logdir {run.path / 'logs'}")
+    training.report(run, f"{config.model} on {config.data}", metrics, rows, sections={}, samples=examples[0], figures={
+        "confusion_matrix": reporting.confusion_figure(confusion, spec.class_names),
+        "predictions": reporting.predictions_figure(*examples, spec.class_names)})
+    print(f"test accuracy {metrics['test_accuracy']:.2%} after {metrics['seconds']:.0f} s of training")
 
 
 def simulation_metrics(run, splits):

@@ -6,7 +6,6 @@ and 0 where nothing is to be predicted. B batch, T window, N tokens of a part, V
 
 import dataclasses
 import math
-import pathlib
 import random
 
 import numpy as np
@@ -52,13 +51,12 @@ class TextSplits(Splits):
     windows: object = None
 
 
-def load(config, *, is_masked=False, vocabulary=None):
-    """Reads the text that `config` names.
+def load(config, *, is_masked=False):
+    """Reads the text that `config` names, and learns the vocabulary of its training part.
 
     Args:
         config: the application's `Config`.
         is_masked: whether the model is a masked one.
-        vocabulary: of a run that goes on; None learns it from the training part.
 
     Returns:
         `TextSplits` whose spec is a `TextSpec`.
@@ -67,10 +65,9 @@ def load(config, *, is_masked=False, vocabulary=None):
         ValueError: the name, the files or the flags are wrong; nothing is trained then.
     """
     texts, entropy = _read(config)
-    if vocabulary is None:
-        size = config.vocabulary_size or (SUBWORDS if config.tokens == "subwords" else 0)
-        pieces = [texts["train"]] if config.tokens == "characters" else texts["train"].split("\n")
-        vocabulary = tokens.learn(config.tokens, pieces, size)
+    size = config.vocabulary_size or (SUBWORDS if config.tokens == "subwords" else 0)
+    pieces = [texts["train"]] if config.tokens == "characters" else texts["train"].split("\n")
+    vocabulary = tokens.learn(config.tokens, pieces, size)
     numbers = {part: np.asarray(encode_text(vocabulary, text), np.int32) for part, text in texts.items()}
     for part, found in numbers.items():
         if len(found) <= config.length and (part != "validation" or len(found)):
@@ -102,8 +99,8 @@ def _read(config):
     """({part: text}, entropy a character or None)."""
     if config.data == "sums":
         if config.data_dir:
-            raise ValueError(f"--data=sums is generated and reads no files; received --data_dir={config.data_dir}. Give "
-                             "--data=text with it.")
+            raise ValueError(f"--data=sums is generated and reads no files; received --data_dir={config.data_dir}. "
+                             "Give --data=text with it.")
         return generated_sums()
     if config.data == "text":
         files = find_parts(config.data_dir, config.data)
@@ -259,9 +256,3 @@ def _gatherer(numbers, length):
 def _windows(numbers, spec, count):
     starts = np.linspace(0, len(numbers["train"]) - spec.length - 1, count).astype(np.int64)
     return numbers["train"][starts[:, None] + np.arange(spec.length)]
-
-
-def vocabulary_of(folder):
-    """The vocabulary that a run left in its folder, or None."""
-    folder = pathlib.Path(folder)
-    return tokens.load(folder) if any(folder.glob(f"{tokens.FILE}.*")) else None

@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
+from layers.regularization import StatelessDropout
 from strategies import graph
 from strategies.copying import copy_model
 from strategies.export.saved_model import predict
@@ -26,7 +27,7 @@ _STATE = "state"
 # Layers that compute each time step from that step alone.
 _BY_STEP = (keras.layers.Dense, keras.layers.Embedding, keras.layers.LayerNormalization,
             keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU,
-            keras.layers.PReLU, keras.layers.ELU, keras.layers.Dropout, keras.layers.SpatialDropout1D,
+            keras.layers.PReLU, keras.layers.ELU, keras.layers.Dropout, StatelessDropout, keras.layers.SpatialDropout1D,
             keras.layers.GaussianNoise, keras.layers.Rescaling, keras.layers.TimeDistributed, keras.layers.Add,
             keras.layers.Subtract, keras.layers.Multiply, keras.layers.Average, keras.layers.Maximum,
             keras.layers.Concatenate)
@@ -139,11 +140,12 @@ def run_steps(run, sequences, *, step):
     Returns:
         {name: [outputs of step 1, of step 2, ...]}, without the states.
     """
-    states = {name: tensor.shape[1:] for name, tensor in step.input.items() if name in step.output}
+    states = {name: tensor for name, tensor in step.input.items() if name in step.output}
     if not isinstance(sequences, dict):
         sequences = {next(name for name in step.input if name not in states): sequences}
     count, length = next(iter(sequences.values())).shape[:2]
-    state = {name: np.zeros((count, *shape), np.float32) for name, shape in states.items()}
+    state = {name: np.zeros((count, *tensor.shape[1:]), tensor.dtype.as_numpy_dtype)
+             for name, tensor in states.items()}
     results = {name: [] for name in step.output if name not in states}
     for t in range(length):
         outputs = run({name: array[:, t:t + 1] for name, array in sequences.items()} | state)
