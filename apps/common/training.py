@@ -297,5 +297,6 @@ def check_export(config, task, model):
     """
     formats = [name for name in ("int8", *export.TFLITE_FORMATS) if name in export_formats(config)]
     if formats:
+        model = task.plain(model)
         written, representative = task.exported(model) if task.exported else (model, task.representative)
         export.check_convertible(written, formats[0], representative(NUM_TRIAL_EXAMPLES))

@@ -32,7 +32,7 @@ def layer_errors(float_path, int8_path, samples):
             raise ValueError(f"{int8_path} has several inputs: samples must be a dictionary with the keys "
                              f"{', '.join(found.input_names)}; received a {type(samples).__name__}.")
         samples = {found.input_names[0]: samples}
-    names = [name for name in found.operators if name in expected.operators]
+    names = [name for name in found.operators if expected.is_float(name)]
     if not names:
         raise ValueError(f"{float_path} and {int8_path} have no tensor of one name: they are of different models.")
     signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
@@ -88,6 +88,10 @@ class _Tensors:
                 if operator["op_name"] not in ("QUANTIZE", "DEQUANTIZE", "DELEGATE") and name:
                     self.operators[name], self._index[name] = operator["op_name"], index
                 self._sources[index] = list(operator["inputs"])
+
+    def is_float(self, name):
+        """Whether there is a tensor of this name, in floating point: not one of positions or masks."""
+        return name in self._index and np.issubdtype(self._details[self._index[name]]["dtype"], np.floating)
 
     @property
     def input_names(self):
