@@ -52,17 +52,23 @@ def masked_softmax(scores, mask=None, *, floor=None):
     return tf.cast(tf.where(mask, weights, tf.zeros_like(weights)), scores.dtype)
 
 
-@contextlib.contextmanager
-def floored(model, floor=SCORE_FLOOR):
-    """Context in which the attention layers of a model have a score floor. Yields whether there are any."""
+def set_score_floor(model, floor):
+    """Gives all attention layers of a model a score floor, or None. Returns [(layer, floor before), ...]."""
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, _Attention)]
     before = [layer.score_floor for layer in layers]
     for layer in layers:
         layer.score_floor = floor
+    return list(zip(layers, before))
+
+
+@contextlib.contextmanager
+def floored(model, floor=SCORE_FLOOR):
+    """Context in which the attention layers of a model have this score floor. Yields whether there are any."""
+    before = set_score_floor(model, floor)
     try:
-        yield bool(layers)
+        yield bool(before)
     finally:
-        for layer, value in zip(layers, before):
+        for layer, value in before:
             layer.score_floor = value
 
 
@@ -196,6 +202,7 @@ class MultiHeadAttention(_Attention):
         num_heads: H.
         key_dim: d.
         dropout: probability to drop a weight; the suite's `StatelessDropout`.
+        use_bias: whether the four maps have biases, as they have in Keras; in the paper they have not.
         seed: of the dropout; needed when there is one.
 
     Call arguments:
@@ -213,23 +220,26 @@ class MultiHeadAttention(_Attention):
         ValueError: num_heads or key_dim is no positive integer; dropout or seed out of range; a mask of another rank.
     """
 
-    def __init__(self, num_heads, key_dim, dropout=0.0, *, seed=None, **kwargs):
+    def __init__(self, num_heads, key_dim, dropout=0.0, *, use_bias=True, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = positive_integer("num_heads", num_heads)
         self.key_dim = positive_integer("key_dim", key_dim)
+        self.use_bias, self.seed = bool(use_bias), seed
         self.query, self.key, self.value = (
-            keras.layers.EinsumDense("btd,dhk->bthk", (None, self.num_heads, self.key_dim), bias_axes="hk", name=name,
-                                     dtype=self.dtype_policy) for name in ("query", "key", "value"))
-        self.seed = seed
+            self._projection("btd,dhk->bthk", (None, self.num_heads, self.key_dim), "hk", name)
+            for name in ("query", "key", "value"))
         # Without dropout no layer: its counter would be a weight that Keras' own layer lacks.
         self.dropout = None
         if dropout:
             self.dropout = StatelessDropout(dropout, seed=seed, name="dropout", dtype=self.dtype_policy)
 
     def build(self, query_shape):
-        self.attention_output = keras.layers.EinsumDense("bthk,hkd->btd", (None, query_shape[-1]), bias_axes="d",
-                                                         name="attention_output", dtype=self.dtype_policy)
+        self.attention_output = self._projection("bthk,hkd->btd", (None, query_shape[-1]), "d", "attention_output")
         super().build(query_shape)
+
+    def _projection(self, equation, output_shape, bias_axes, name):
+        return keras.layers.EinsumDense(equation, output_shape, bias_axes=bias_axes if self.use_bias else None,
+                                        name=name, dtype=self.dtype_policy)
 
     def call(self, query, value, mask=None, use_causal_mask=False, return_weights=False, training=None):
         keys, values = self.project(value)
@@ -241,7 +251,6 @@ class MultiHeadAttention(_Attention):
 
     def project(self, value):
         """Keys and values [B, Tv, H, d] of `value` [B, Tv, D']."""
-        # In this order: the weights of a layer stand in the order in which its sub-layers are kept, not built.
         return self.key(value), self.value(value)
 
     def attend(self, query, keys, values, mask=None, return_weights=False):
@@ -287,7 +296,7 @@ class MultiHeadAttention(_Attention):
 
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads, "key_dim": self.key_dim,
-                "dropout": self.dropout.rate if self.dropout else 0.0, "seed": self.seed}
+                "dropout": self.dropout.rate if self.dropout else 0.0, "use_bias": self.use_bias, "seed": self.seed}
 
 
 def causal_mask(query, value):

@@ -93,6 +93,9 @@ class LayerNormLSTMCell(_Cell):
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h' = sigmoid(o) * tanh(LN(c'; a_3, b_3))
 
+    The mean of the sums is taken away beforehand, by weights whose rows have the mean 0: the same to rounding, two
+    operators less a step in a file for a phone, and half the noise with 8 bits, which a recurrent network adds up.
+
     LN takes mean and variance over all 4U sums of a sample together, as the paper writes it, and over the U states; in
     float32 at least. The paper's offsets of the first two LN only add to b: b stands for all three. b begins at 0, but
     at 1 for the forget gate.
@@ -124,17 +127,18 @@ class LayerNormLSTMCell(_Cell):
 
     def call(self, inputs, states):
         hidden, cell = states
-        sums = (self._normalized(tf.matmul(hidden, self.recurrent_kernel)) * self.recurrent_gamma
-                + self._normalized(tf.matmul(inputs, self.kernel)) * self.kernel_gamma + self.bias)
+        sums = (self._scaled(tf.matmul(hidden, _centred(self.recurrent_kernel))) * self.recurrent_gamma
+                + self._scaled(tf.matmul(inputs, _centred(self.kernel))) * self.kernel_gamma + self.bias)
         i, f, g, o = self._gates(sums)
         new = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
-        output = tf.sigmoid(o) * tf.tanh(self._normalized(new) * self.state_gamma + self.state_beta)
+        output = tf.sigmoid(o) * tf.tanh(self._scaled(_centred(new)) * self.state_gamma + self.state_beta)
         return output, [output, new]
 
-    def _normalized(self, value):
+    def _scaled(self, value):
+        """`value`, whose mean is 0, over its standard deviation."""
         x = tf.cast(value, tf.float64 if value.dtype == tf.float64 else tf.float32)
-        mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
-        return tf.cast((x - mean) * tf.math.rsqrt(variance + self.epsilon), value.dtype)
+        variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+        return tf.cast(x * tf.math.rsqrt(variance + self.epsilon), value.dtype)
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -261,6 +265,11 @@ def _root(hidden, used):
     later = tf.cumsum(tf.cast(used, tf.int32), axis=1, reverse=True)
     last = tf.logical_and(used, later == 1)[..., None]
     return tf.reduce_sum(tf.where(last, hidden, tf.zeros_like(hidden)), axis=1)
+
+
+def _centred(value):
+    """`value` minus its mean over the last axis."""
+    return value - tf.reduce_mean(value, axis=-1, keepdims=True)
 
 
 def _forget_bias(units, place):

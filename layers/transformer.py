@@ -94,7 +94,7 @@ class _TransformerLayer(keras.layers.Layer):
     num_residuals = 2
 
     def __init__(self, num_heads, d_ff, dropout=0.0, norm_first=False, activation="relu", *, attention_dropout=0.0,
-                 seed=None, **kwargs):
+                 use_bias=True, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = positive_integer("num_heads", num_heads)
         self.d_ff = positive_integer("d_ff", d_ff)
@@ -104,7 +104,7 @@ class _TransformerLayer(keras.layers.Layer):
         self.dropout, self.attention_dropout = float(dropout), float(attention_dropout)
         self.norm_first = bool(norm_first)
         self.activation = keras.activations.get(activation)
-        self.seed = seed
+        self.use_bias, self.seed = bool(use_bias), seed
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -128,8 +128,8 @@ class _TransformerLayer(keras.layers.Layer):
 
     def _attention(self, name, key_dim):
         seed = next(self._seeds) if self.attention_dropout else None
-        return MultiHeadAttention(self.num_heads, key_dim, self.attention_dropout, seed=seed, name=name,
-                                  dtype=self.dtype_policy)
+        return MultiHeadAttention(self.num_heads, key_dim, self.attention_dropout, use_bias=self.use_bias, seed=seed,
+                                  name=name, dtype=self.dtype_policy)
 
     def _before(self, index, inputs):
         """What sub-layer `index` sees of `inputs`."""
@@ -155,7 +155,7 @@ class _TransformerLayer(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads, "d_ff": self.d_ff, "dropout": self.dropout,
                 "norm_first": self.norm_first, "activation": keras.activations.serialize(self.activation),
-                "attention_dropout": self.attention_dropout, "seed": self.seed}
+                "attention_dropout": self.attention_dropout, "use_bias": self.use_bias, "seed": self.seed}
 
 
 @keras.utils.register_keras_serializable("usagi")
@@ -169,6 +169,7 @@ class EncoderLayer(_TransformerLayer):
         norm_first: pre-norm instead of post-norm.
         activation: of the feed-forward part.
         attention_dropout: on the attention weights.
+        use_bias: whether the maps of the attention have biases (those of the feed-forward part have).
         seed: of the dropouts; needed when there is one, and different for each layer of a model.
 
     Call arguments:

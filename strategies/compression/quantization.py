@@ -5,6 +5,7 @@ that q stands for, the gradient going straight through within the range. Here
 
 - weights are symmetric, from -127 to 127, with a scale for each output channel, as LiteRT's kernels have it;
 - activations are asymmetric, from -128 to 127, one scale a tensor, with moving minimum and maximum (decay .99);
+- attention scores have a floor, as they have in the int8 file (see `layers.attention`);
 - what the converter fuses into one operator has one range, at its end: nothing is rounded between a convolution, the
   batch normalisation behind it and its ReLU; a concatenation, which cannot requantise, has the range of its inputs.
 
@@ -20,6 +21,7 @@ import tf_keras as keras
 from tf_keras.src.engine import base_layer_utils
 from tf_keras.src.engine.functional import Functional
 
+from layers.attention import SCORE_FLOOR, set_score_floor
 from layers.regularization import StatelessDropout
 from strategies import graph
 from strategies.compression import hooks
@@ -87,6 +89,7 @@ class Quantization:
             if id(layer) in first:
                 hook.set_input_range(Range(hook, "input"))
             hooks.install(layer, hook)
+        set_score_floor(model, SCORE_FLOOR)
         hooks.forget_traces(model)
         calibrate(model, self.representative)
         return model
@@ -97,6 +100,7 @@ class Quantization:
         Returns:
             the model, plain again. The converter finds the ranges anew: give it the representative samples.
         """
+        set_score_floor(model, None)
         return hooks.bake(model)
 
 

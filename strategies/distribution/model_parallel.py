@@ -17,6 +17,7 @@ from tensorflow.experimental import dtensor
 from tf_keras.src import backend
 
 from layers import regularization
+from layers.recurrent import TreeLSTM
 from strategies.compression.hooks import leaf_layers
 from strategies.copying import copy_model
 from strategies.distribution import devices, segments
@@ -43,8 +44,8 @@ RULES = {
     ("attention_output", "kernel"): ("model", WHOLE, WHOLE),
 }
 # Layers that DTensor has no rules for: their loops or gradients cannot be cut, not even along the batch.
-REFUSED = (keras.layers.RNN, keras.layers.DepthwiseConv1D, keras.layers.SeparableConv1D, keras.layers.SeparableConv2D,
-           keras.layers.AveragePooling1D, keras.layers.AveragePooling3D)
+REFUSED = (keras.layers.RNN, TreeLSTM, keras.layers.DepthwiseConv1D, keras.layers.SeparableConv1D,
+           keras.layers.SeparableConv2D, keras.layers.AveragePooling1D, keras.layers.AveragePooling3D)
 _meshes = {}
 
 

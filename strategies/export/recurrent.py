@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
+from layers.recurrent import TreeLSTM
 from layers.regularization import StatelessDropout
 from strategies import graph
 from strategies.copying import copy_model
@@ -40,7 +41,7 @@ def unrolled(model):
     `tf.split` gives slices there: the converter leaves a SPLIT of what the first, zero state gives in floating point.
     """
     layers = [layer for layer in model._flatten_layers()
-              if isinstance(layer, keras.layers.RNN) and not isinstance(layer, keras.layers.LSTM)]
+              if isinstance(layer, (keras.layers.RNN, TreeLSTM)) and not isinstance(layer, keras.layers.LSTM)]
     before = [(layer, layer.unroll, getattr(layer, "_could_use_gpu_kernel", None)) for layer in layers]
     try:
         for layer, _, has_kernel in before:

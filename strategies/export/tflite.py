@@ -20,6 +20,7 @@ import tempfile
 
 import numpy as np
 
+from layers.attention import floored
 from layers.checking import unknown_name
 from strategies.export import litert, recurrent
 from strategies.export.conversion import ConversionError, shared_worker
@@ -79,11 +80,15 @@ def convertible(model, *, representative=None, samples=None):
     named = None if representative is None else _checked(interface.named(representative))
     with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
         folder = pathlib.Path(folder)
-        with recurrent.unrolled(model):
-            write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
+        with recurrent.unrolled(model), floored(model) as has_attention:
+            if has_attention and named is not None:
+                write_saved_model(model, folder / "quantized", batch_size=1, samples=samples)
+            with floored(model, None):  # floating point keeps the exact form
+                write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
         if named is not None:
             np.savez(folder / "representative.npz", **named)
-        yield Convertible(folder / "saved_model", folder / "representative.npz" if named else None)
+        yield Convertible(folder / "saved_model", folder / "representative.npz" if named else None,
+                          folder / "quantized" if (folder / "quantized").exists() else None)
 
 
 class Convertible:
@@ -92,17 +97,20 @@ class Convertible:
     Args:
         saved_model: folder with the signature `serving_default`.
         representative: `.npz` file with an array [N, ...] for each input of the signature, or None.
+        quantized: folder with the form for int8, where that is another one (see `layers.attention`), or None.
     """
 
-    def __init__(self, saved_model, representative=None):
+    def __init__(self, saved_model, representative=None, quantized=None):
         self._saved_model = pathlib.Path(saved_model).resolve()
+        self._quantized = pathlib.Path(quantized or saved_model).resolve()
         self._representative = pathlib.Path(representative).resolve() if representative else None
 
     def convert(self, path, format, *, integer_io=False, timeout=TIMEOUT):
         """Writes one TFLite file; arguments and errors as `strategies.export.tflite.convert`."""
         check(format, self._representative, integer_io)
         with replacing(path) as temporary:
-            request = {"saved_model": str(self._saved_model), "format": format, "output": str(temporary.resolve()),
+            source = self._quantized if format == "int8" else self._saved_model
+            request = {"saved_model": str(source), "format": format, "output": str(temporary.resolve()),
                        "representative": str(self._representative) if self._representative else None,
                        "integer_io": integer_io}
             try:

@@ -1,7 +1,8 @@
 """Every public layer, block and backbone once, as a small classifier that can be trained.
 
 Each property (saves and loads, compiles with XLA, exports, learns, ...) is one test file that runs over `CATALOGUE`;
-`test_catalogue.py` fails when something public is missing here. All models take [B, 8, 8, 1] and give [B, 4] logits.
+`test_catalogue.py` fails when something public is missing here. All models take images [B, 8, 8, 1] or sequences
+[B, 8, 8], and give [B, 4] logits.
 
 Row i of `inputs(seed)` shows pattern i % 4 under noise, and `labels()` says so: a model that learns tells them apart.
 """
@@ -20,10 +21,11 @@ import tf_keras as keras
 
 from apps.image_classification import models as image_models
 from apps.image_classification.config import Config as ImageConfig
-from layers import dense_block, normalization, regularization, residual, separable
+from layers import attention, dense_block, normalization, recurrent, regularization, residual, separable, transformer
 from layers.backbones import alexnet, densenet, mobilenet, pyramidnet, resnet, resnet_v2, vgg, wide_resnet
 
 IMAGE_SHAPE = (8, 8, 1)
+SEQUENCE_SHAPE = (8, 8)
 BATCH_SIZE = 8
 NUM_CLASSES = 4
 MAX_PARAMETERS = 50_000
@@ -62,8 +64,13 @@ def images(seed):
     return (patterns[labels()][..., None] + noise).astype(np.float32)
 
 
+def sequences(seed):
+    """[BATCH_SIZE, 8, 8] float32: the rows of the `images` as time steps."""
+    return images(seed)[..., 0]
+
+
 def labels():
-    """[BATCH_SIZE] int: the classes of the rows of `images`."""
+    """[BATCH_SIZE] int: the classes of the rows of `images` and `sequences`."""
     return np.arange(BATCH_SIZE) % NUM_CLASSES
 
 
@@ -96,6 +103,14 @@ def around_layer(make, name, channels=16):
     return keras.Model(inputs, _classify(x), name=name)
 
 
+def around_sequence(make, name, units=16):
+    """Sequences, a dense layer on each step, `make(x)`, ReLU, mean over time, 4 logits."""
+    inputs = keras.Input(SEQUENCE_SHAPE, name="frames")
+    x = keras.layers.Dense(units, name="before")(inputs)
+    x = keras.layers.ReLU(name="after")(make(x))
+    return keras.Model(inputs, _classify(x), name=name)
+
+
 def backbone_classifier(backbone, **options):
     """A backbone for `IMAGE_SHAPE`, mean over the positions of its last stage, 4 logits."""
     model = backbone(input_shape=IMAGE_SHAPE, **options)
@@ -118,7 +133,8 @@ def image_classifier():
 
 
 def _classify(features):
-    x = keras.layers.GlobalAveragePooling2D(name="mean")(features)
+    pooling = keras.layers.GlobalAveragePooling1D if features.shape.rank == 3 else keras.layers.GlobalAveragePooling2D
+    x = pooling(name="mean")(features)
     return keras.layers.Dense(NUM_CLASSES, name="logits")(x)
 
 
@@ -157,6 +173,11 @@ def _layer(family, module, name, make, **options):
     return Entry(name, functools.partial(around_layer, make, name, **options), images, 1e-4, family, sources(module))
 
 
+def _sequence(family, module, name, make, **options):
+    build = functools.partial(around_sequence, make, name)
+    return Entry(name, build, sequences, 1e-4, family, sources(module), **options)
+
+
 def _block(family, function, **options):
     name = function.__name__
     return _layer(family, sys.modules[function.__module__], name, functools.partial(function, **options, name=name))
@@ -170,6 +191,18 @@ def _backbone(family, module, name, backbone, **options):
 def _variants(family, module, widths):
     """An entry for each {key of the module's table: width}; the width brings it below `MAX_PARAMETERS`."""
     return [_backbone(family, module, name, module.BACKBONES[name], width=width) for name, width in widths.items()]
+
+
+def _cell(cell, **options):
+    return lambda x: keras.layers.RNN(cell(16), return_sequences=True, name="rnn", **options)(x)
+
+
+# Two pairs of leaves, their parents, the parents' parent, and a root with one child.
+_TREE = [[-1, -1]] * 4 + [[0, 1], [2, 3], [4, 5], [6, -1]]
+_LAST_TWO_HIDDEN = [[True] * 6 + [False] * 2]
+# The bias of the keys adds the same to all scores of a query: its gradient is 0, that is rounding.
+_NO_BIAS = {"use_bias": False}
+_NO_LOOPS = {"mesh": "DTensor has no rules for loops over time steps; strategies refuse them and name the pipeline."}
 
 
 def _normalization(kind):
@@ -224,6 +257,25 @@ CATALOGUE = (
     *_variants("vgg", vgg, {"vgg16": 1 / 20}),
     *_variants("vgg", alexnet, {"alexnet": 1 / 20}),
     Entry("vgg_head", vgg_with_head, images, 1e-4, "vgg", sources(vgg)),
+    _sequence("recurrent", recurrent, "PeepholeLSTMCell", _cell(recurrent.PeepholeLSTMCell), unsupported=_NO_LOOPS),
+    _sequence("recurrent", recurrent, "LayerNormLSTMCell", _cell(recurrent.LayerNormLSTMCell), unsupported=_NO_LOOPS),
+    _sequence("recurrent", recurrent, "TreeLSTM",
+              lambda x: recurrent.TreeLSTM(16, name="tree")(x, children=_TREE), unsupported=_NO_LOOPS),
+    _sequence("attention", attention, "MultiHeadAttention",
+              lambda x: attention.MultiHeadAttention(2, 8, 0.1, seed=1, **_NO_BIAS, name="attention")(x, x)),
+    _sequence("attention", attention, "AdditiveAttention",
+              lambda x: attention.AdditiveAttention(16, name="attention")(x, x, mask=_LAST_TWO_HIDDEN)),
+    _sequence("attention", attention, "MultiplicativeAttention",
+              lambda x: attention.MultiplicativeAttention(name="attention")(x, x, mask=_LAST_TWO_HIDDEN)),
+    _sequence("transformer", transformer, "EncoderLayer",
+              lambda x: transformer.EncoderLayer(2, 32, 0.1, seed=1, **_NO_BIAS, name="encoder")(
+                  x, use_causal_mask=True)),
+    _sequence("transformer", transformer, "DecoderLayer",
+              lambda x: transformer.DecoderLayer(2, 32, 0.1, True, attention_dropout=0.1, seed=1, **_NO_BIAS,
+                                                 name="decoder")(x, x)),
+    _sequence("transformer", transformer, "PositionalEncoding",
+              lambda x: transformer.PositionalEncoding("learned", 8, name="positions")(
+                  transformer.PositionalEncoding(max_length=8, name="sinusoids")(x))),
     Entry("image_classification", image_classifier, images, 1e-4, "image_classification", sources(image_models)),
 )
 
