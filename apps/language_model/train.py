@@ -151,14 +151,11 @@ def mean_cross_entropy(logits, targets):
 
 def sample(config, step, spec):
     """What the model writes after a line end, as text."""
-    vocabulary = spec.vocabulary
-    prompt = writing.encode_text(vocabulary, PROMPT)
-    count = config.sample_tokens
-    if "position" in step.input:
-        count = min(count, config.length - len(prompt))
-    numbers = writing.write(models.stepper(step), models.zero_state(step), prompt, count, seed=config.seed,
+    state = models.zero_state(step)
+    numbers = writing.write(models.stepper(step), state, writing.encode_text(spec.vocabulary, PROMPT),
+                            config.sample_tokens, limit=writing.limit_of(state), seed=config.seed,
                             temperature=config.temperature)
-    return writing.decode_text(vocabulary, list(numbers))
+    return writing.decode_text(spec.vocabulary, list(numbers))
 
 
 def main(config):

@@ -62,7 +62,7 @@ def choose(logits, chance, *, temperature=1.0, top_k=0, top_p=1.0):
     return int(order[chance.choice(len(p), p=p)])
 
 
-def write(step, state, prompt, count, *, seed=0, **options):
+def write(step, state, prompt, count, *, limit=0, seed=0, **options):
     """Goes on from a prompt.
 
     Args:
@@ -70,6 +70,7 @@ def write(step, state, prompt, count, *, seed=0, **options):
         state: the state before the first token.
         prompt: list of numbers, at least one.
         count: tokens to write.
+        limit: tokens after which the state is full; then it begins again with the last half of them. 0: never.
         seed: of the draws.
         **options: of `choose`.
 
@@ -77,10 +78,18 @@ def write(step, state, prompt, count, *, seed=0, **options):
         each new number.
     """
     chance = np.random.default_rng(seed)
-    for number in prompt[:-1]:
-        _, state = step(number, state)
-    number = prompt[-1]
+    text, waiting, now, read = list(prompt), list(prompt), state, 0
     for _ in range(count):
-        logits, state = step(number, state)
-        number = choose(logits, chance, **options)
-        yield number
+        if limit and read + len(waiting) > limit:
+            waiting, now, read = text[-max(1, limit // 2):], state, 0
+        for number in waiting:
+            logits, now = step(number, now)
+        read += len(waiting)
+        waiting = [choose(logits, chance, **options)]
+        text += waiting
+        yield waiting[0]
+
+
+def limit_of(state):
+    """How many tokens a state has room for, {name: array}; 0: any number, as that of a recurrent model."""
+    return next((value.shape[1] for name, value in state.items() if name.endswith("_keys")), 0)

@@ -103,12 +103,17 @@ class Distilled(keras.Model):
                 loss = (1 - recipe.alpha) * self.compiled_loss(y, outputs, sample_weight)
                 if self.losses:  # penalties on weights, whole whatever alpha is
                     loss += _by_replica(tf.add_n(self.losses))
-                loss += recipe.alpha * _mean(soft_loss(soft_targets, outputs, recipe.temperature))
+                loss += recipe.alpha * _mean(self._weighted(soft_loss(soft_targets, outputs, recipe.temperature), y))
                 if maps:
                     pairs = zip(tf.nest.flatten(teacher(x, training=False)), maps)
                     loss += recipe.hint_weight * _mean(tf.add_n([attention_loss(t, s) for t, s in pairs]))
         self.optimizer.minimize(loss, variables, tape=tape)
         return self.compute_metrics(x, y, outputs, sample_weight)
+
+    def _weighted(self, losses, y):
+        """Losses [B] or [B, ...]; of sequences the sum [B] by the weights that the own loss gives their tokens."""
+        token_weights = getattr(self.loss, "token_weights", None)
+        return losses if token_weights is None else tf.reduce_sum(losses * token_weights(y, losses.dtype), axis=1)
 
     def _unpack_targets(self, x, y):
         """(the student's own targets, the teachers' mean probabilities at the temperature)."""

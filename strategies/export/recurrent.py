@@ -209,6 +209,7 @@ class _Steps:
             self.states[name] = keras.Input(tf.TensorShape(size), name=name)
             states.append(self.states[name])
         frame = keras.layers.Reshape(values[0].shape[2:], name=f"{layer.name}_frame")(values[0])
+        layer.cell._name = f"{layer.name}_{layer.cell.name}"  # cells of one class have one name, layers must not
         output, new = layer.cell(frame, tf.nest.pack_sequence_as(sizes, states))
         for i, tensor in enumerate(tf.nest.flatten(new)):
             self.new_states[f"{layer.name}_{_STATE}_{i}"] = tensor
