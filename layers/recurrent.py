@@ -3,7 +3,9 @@
 Shapes: B batch, D features of an input, U units, N nodes of a tree, K children of a node at most.
 
 The cells go into `keras.layers.RNN(cell)`. Gates are cut out by slices, not by `tf.split`, of which the TFLite
-converter leaves some in floating point.
+converter leaves some in floating point. The new state is read through reshapes: three gradients of one tensor in a
+loop would be added up in an order that TensorFlow's optimisation chooses anew for each graph, and replicas could not be
+compared bit by bit.
 """
 
 import numpy as np
@@ -79,10 +81,10 @@ class PeepholeLSTMCell(_Cell):
         hidden, cell = states
         i, f, g, o = self._gates(tf.matmul(inputs, self.kernel) + tf.matmul(hidden, self.recurrent_kernel) + self.bias)
         peephole = tf.convert_to_tensor(self.peephole)
-        new = (tf.sigmoid(f + peephole[1] * cell) * cell
-               + tf.sigmoid(i + peephole[0] * cell) * tf.tanh(g))
-        output = tf.sigmoid(o + peephole[2] * new) * tf.tanh(new)
-        return output, [output, new]
+        new = tf.sigmoid(f + peephole[1] * cell) * cell + tf.sigmoid(i + peephole[0] * cell) * tf.tanh(g)
+        seen = new[:, None]  # [B, 1, U]
+        output = tf.sigmoid(o[:, None] + peephole[2] * seen) * tf.tanh(seen)
+        return output[:, 0], [output[:, 0], new]
 
 
 @keras.utils.register_keras_serializable("usagi")
@@ -128,16 +130,18 @@ class LayerNormLSTMCell(_Cell):
     def call(self, inputs, states):
         hidden, cell = states
         sums = (self._scaled(tf.matmul(hidden, _centred(self.recurrent_kernel))) * self.recurrent_gamma
-                + self._scaled(tf.matmul(inputs, _centred(self.kernel))) * self.kernel_gamma + self.bias)
-        i, f, g, o = self._gates(sums)
+                + self._scaled(tf.matmul(inputs, _centred(self.kernel))) * self.kernel_gamma)
+        i, f, g, o = self._gates(tf.nn.bias_add(sums, self.bias))
         new = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
-        output = tf.sigmoid(o) * tf.tanh(self._scaled(_centred(new)) * self.state_gamma + self.state_beta)
+        seen = self._scaled(_centred(new[:, None])[:, 0])
+        output = tf.sigmoid(o) * tf.tanh(seen * self.state_gamma + self.state_beta)
         return output, [output, new]
 
     def _scaled(self, value):
         """`value`, whose mean is 0, over its standard deviation."""
         x = tf.cast(value, tf.float64 if value.dtype == tf.float64 else tf.float32)
-        variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+        squares = tf.math.squared_difference(x, tf.zeros([], x.dtype))  # the converter has no SQUARE with 8 bits
+        variance = tf.reduce_mean(squares, axis=-1, keepdims=True)
         return tf.cast(x * tf.math.rsqrt(variance + self.epsilon), value.dtype)
 
     def get_config(self):
