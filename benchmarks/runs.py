@@ -8,13 +8,15 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def run_all(folder, runs, common_flags):
+def run_all(folder, runs, common_flags, *, app="image_classification", metric="test_accuracy"):
     """Trains every run that has not ended yet; a study that was interrupted goes on where it was.
 
     Args:
         folder: where the workdirs go.
         runs: {name: flags of that run}; "cluster": (workers, servers) among them trains in that many processes.
         common_flags: flags of all runs.
+        app: the application that trains.
+        metric: of `metrics.json`, printed when a run has ended.
 
     Returns:
         {name: metrics of the run}.
@@ -30,7 +32,7 @@ def run_all(folder, runs, common_flags):
             workers, servers = flags.pop("cluster", (0, 0))
             options = [f"--{k}={v}" for k, v in flags.items()]
             print(f"{name}: {' '.join(options)}", flush=True)
-            command = [sys.executable, "-m", "apps.image_classification.train", *options]
+            command = [sys.executable, "-m", f"apps.{app}.train", *options]
             if workers:
                 command = [sys.executable, "-m", "apps.cluster", f"--workers={workers}", f"--servers={servers}", "--",
                            *command]
@@ -38,5 +40,5 @@ def run_all(folder, runs, common_flags):
             if done.returncode:
                 raise RuntimeError(f"run {name} failed with {done.returncode}:\n{done.stdout[-3000:]}")
         results[name] = json.loads((workdir / "metrics.json").read_text())
-        print(f"{name}: test accuracy {results[name]['test_accuracy']:.4f}", flush=True)
+        print(f"{name}: {metric} {results[name][metric]:.4f}", flush=True)
     return results
