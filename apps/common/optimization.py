@@ -9,17 +9,18 @@ import tf_keras as keras
 from layers.checking import unknown_name
 from layers.regularization import decay_kernels_only
 
-SHAPES = ("cosine", "step", "constant")
+SHAPES = ("cosine", "step", "constant", "inverse_square_root")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 @keras.utils.register_keras_serializable("usagi")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0 to `peak`, then one of three shapes over the rest of the run.
+    """Linear warm-up from 0 to `peak`, then one of four shapes over the rest of the run.
 
     With p = share of the steps after warm-up that are done: cosine, peak·(1 + cos πp)/2 (Loshchilov & Hutter 2017,
     without restarts); step, peak divided by 10 at p = 1/2 and again at 3/4 (the milestones of He et al. 2016, section
-    4.2); constant.
+    4.2); constant; inverse_square_root, peak·√(warm-up steps / step) (Vaswani et al. 2017, equation 3, whose peak is
+    d_model^-½ · warm-up^-½).
     """
 
     def __init__(self, peak, total_steps, *, shape="cosine", warmup_fraction=0.0):
@@ -38,6 +39,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             factor = 0.5 * (1.0 + tf.cos(math.pi * done))
         elif self.shape == "step":
             factor = tf.where(done < 0.5, 1.0, tf.where(done < 0.75, 0.1, 0.01))
+        elif self.shape == "inverse_square_root":
+            factor = tf.math.rsqrt(tf.maximum(step + 1.0, warmup) / max(1.0, warmup))
         else:
             factor = tf.ones_like(done)
         # The first step gets 1/warmup of the peak, not 0, which would waste it.

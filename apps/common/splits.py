@@ -128,6 +128,54 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
     return Stream(num_examples, batch_size, make, is_training=True, with_teacher=with_teacher, examples=examples)
 
 
+def bucketed_stream(group, batch_size, seed, fetch):
+    """As `training_stream`, but a batch is of one group, so that its examples have about one length.
+
+    Args:
+        group: int [N], the group of each example, from 0; each has at least a batch.
+        batch_size, seed: as of `training_stream`.
+        fetch: `fetch(index, group) -> (inputs, targets)`; index int64 [B], group a scalar.
+
+    Returns:
+        a `Stream`. What is left of a group after its last full batch falls to other epochs' shuffles.
+    """
+    num_examples, sizes = len(group), np.bincount(group)
+    if sizes.min() < batch_size:
+        raise ValueError(f"Each group needs a batch of {batch_size} examples; received one with {sizes.min()}. Use a "
+                         "smaller --batch_size or fewer --buckets.")
+    first = np.cumsum(sizes) - sizes
+    # Where each batch of an epoch begins among the examples in the order of their groups, and its group.
+    begins = np.concatenate([f + np.arange(size // batch_size) * batch_size for f, size in zip(first, sizes)])
+    groups = np.repeat(np.arange(len(sizes)), sizes // batch_size)
+    steps_per_epoch = len(begins)
+
+    def make(input_context, start_step, turn):
+        first_row, num_rows = rows_of_worker(input_context, batch_size)
+        start_epoch, start_in_epoch = divmod(start_step, steps_per_epoch)
+
+        def batches_of(epoch):
+            shuffled = tf.random.experimental.stateless_shuffle(tf.range(num_examples, dtype=tf.int64),
+                                                                seed=[seed, epoch], alg=_GENERATOR)
+            order = tf.gather(shuffled, tf.argsort(tf.gather(tf.constant(group), shuffled), stable=True))
+            batches = tf.random.experimental.stateless_shuffle(tf.range(steps_per_epoch, dtype=tf.int64),
+                                                               seed=[seed ^ 0x2545F491, epoch], alg=_GENERATOR)
+            start = tf.where(tf.equal(epoch, start_epoch), tf.constant(start_in_epoch, tf.int64), 0)
+            return tf.data.Dataset.range(start, steps_per_epoch).map(lambda step: rows_at(order, batches[step]))
+
+        def rows_at(order, batch):
+            begin = tf.gather(tf.constant(begins, tf.int64), batch) + first_row
+            return tf.ensure_shape(order[begin:begin + num_rows], [num_rows]), tf.gather(tf.constant(groups), batch)
+
+        batches = tf.data.Dataset.range(start_epoch, 2**62).flat_map(batches_of)
+        index, number = turn
+        if number > 1:
+            batches = batches.shard(number, index)
+        dataset = batches.map(fetch, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+        return _with_options(dataset.prefetch(_PREFETCHED))
+
+    return Stream(steps_per_epoch * batch_size, batch_size, make, is_training=True)
+
+
 def evaluation_stream(num_examples, batch_size, fetch):
     """All examples once, in order. `fetch(index) -> (inputs, targets)`; the last batch may be smaller.
 

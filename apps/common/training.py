@@ -36,7 +36,8 @@ class SupervisedConfig(CompressionConfig):
     weight_decay: float = field(5e-4, "Decoupled decay of kernels, relative to the learning rate (sgd, adamw).",
                                 minimum=0, search=Range(1e-5, 1e-2, log=True))
     momentum: float = field(0.9, "Nesterov momentum of sgd.", minimum=0, below=1)
-    schedule: str = field("cosine", "Learning rate over the run: cosine to 0, step (/10 at 1/2 and 3/4) or constant.",
+    schedule: str = field("cosine", "Learning rate over the run: cosine to 0, step (/10 at 1/2 and 3/4), constant, or "
+                                    "inverse_square_root after the warm-up.",
                           choices=optimization.SHAPES)
     warmup_fraction: float = field(0.05, "Part of the steps over which the learning rate rises linearly from 0.",
                                    minimum=0, below=1)

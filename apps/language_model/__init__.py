@@ -1,1 +1,1 @@
-"""Image classification: ResNet and its variants, DenseNet, MobileNet, VGG."""
+"""Language models: recurrent ones and Transformers, causal and masked."""

@@ -16,8 +16,8 @@ from absl import flags
 
 from apps.common import config as config_lib
 from apps.common import flagging, tokens
-from apps.common.signature import Signature
 from apps.language_model import writing
+from strategies.signature import Signature
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,8 @@
 A failing conversion can end the Python process, so it happens in this one. It is run by its path, imports TensorFlow
 and nothing of the suite, and reads one JSON request a line from standard input:
 
-    {"saved_model": folder, "format": "int8", "output": file, "representative": .npz file or null, "integer_io": false}
+    {"saved_model": folder, "signatures": [name, ...], "format": "int8", "output": file, "integer_io": false,
+     "representative": {name: .npz file} or null}
 
 For each it writes two JSON lines to standard output: {"begun": true} before the conversion, and {"ok": true} or
 {"error": type, "message": text} after it. It ends when standard input ends, which is what happens when the process
@@ -16,7 +17,6 @@ import queue
 import sys
 import threading
 
-SIGNATURE = "serving_default"
 _LARGEST_MESSAGE = 20_000  # characters; what follows is a dump of the graph
 
 
@@ -46,7 +46,7 @@ def _read(requests):
 
 
 def _convert(tf, request):
-    converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"], signature_keys=[SIGNATURE])
+    converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"], signature_keys=request["signatures"])
     if request["format"] == "sparse":
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     elif request["format"] != "float32":
@@ -63,12 +63,14 @@ def _convert(tf, request):
         file.write(content)
 
 
-def _samples(path):
+def _samples(paths):
     import numpy as np
-    with np.load(path) as file:
-        arrays = dict(file)
-    for i in range(len(next(iter(arrays.values())))):
-        yield {name: array[i:i + 1] for name, array in arrays.items()}
+    for signature, path in paths.items():
+        with np.load(path) as file:
+            arrays = dict(file)
+        for i in range(len(next(iter(arrays.values())))):
+            sample = {name: array[i:i + 1] for name, array in arrays.items()}
+            yield sample if len(paths) == 1 else (signature, sample)
 
 
 if __name__ == "__main__":

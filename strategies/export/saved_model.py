@@ -32,11 +32,27 @@ def write_saved_model(model, directory, *, batch_size=None, samples=None):
     Raises:
         ValueError: as `Interface` and `Interface.function`.
     """
-    function = Interface(model, samples).function(batch_size)
+    write_signatures({SIGNATURE: model}, directory, batch_size=batch_size, samples={SIGNATURE: samples})
+
+
+def write_signatures(models, directory, *, batch_size=None, samples=None):
+    """Writes several models, which may share weights, as one SavedModel with a signature each.
+
+    Args:
+        models: {signature: functional or built sequential `keras.Model`}.
+        directory, batch_size: as of `write_saved_model`.
+        samples: {signature: example inputs or None}, or None.
+
+    Raises:
+        ValueError: as `write_saved_model`.
+    """
+    samples = samples or {}
+    functions = {name: Interface(model, samples.get(name)).function(batch_size) for name, model in models.items()}
     module = tf.Module()
-    module.model_weights = model.weights  # a signature saves only those variables that the object holds
+    # A signature saves only those variables that the object holds.
+    module.model_weights = [weight for model in models.values() for weight in model.weights]
     with replacing(directory) as temporary:
-        tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: function})
+        tf.saved_model.save(module, str(temporary), signatures=functions)
 
 
 def load_keras(path):
@@ -64,10 +80,10 @@ def predict(model, inputs):
     return tf.nest.map_structure(lambda *tensors: np.concatenate([t.numpy() for t in tensors]), *parts)
 
 
-def load_saved_model(directory):
+def load_saved_model(directory, signature=SIGNATURE):
     """Reads a SavedModel back as a function: {name: array [N, ...]} -> {name: array [N, ...]}, in batches of 32."""
     loaded = tf.saved_model.load(str(directory))
-    function = loaded.signatures[SIGNATURE]
+    function = loaded.signatures[signature]
 
     def run(inputs):
         num_samples = len(next(iter(inputs.values())))

@@ -26,7 +26,7 @@ from strategies.export import litert, recurrent
 from strategies.export.conversion import ConversionError, shared_worker
 from strategies.export.files import replacing
 from strategies.export.interface import Interface
-from strategies.export.saved_model import write_saved_model
+from strategies.export.saved_model import SIGNATURE, write_saved_model
 
 FORMATS = ("float32", "float16", "dynamic", "int8", "sparse")
 TIMEOUT = 1800  # seconds for one conversion; the largest of `keras.applications` take a few minutes
@@ -110,15 +110,32 @@ class Convertible:
         check(format, self._representative, integer_io)
         with replacing(path) as temporary:
             source = self._quantized if format == "int8" else self._saved_model
-            request = {"saved_model": str(source), "format": format, "output": str(temporary.resolve()),
-                       "representative": str(self._representative) if self._representative else None,
-                       "integer_io": integer_io}
-            try:
-                shared_worker().request(request, timeout)
-            except ConversionError as error:
-                name = pathlib.Path(path).name
-                raise ConversionError(f"The TFLite converter could not write {name}. {error}") from None
-            _check_quantized(temporary, format)
+            request_conversion(source, temporary, format, {SIGNATURE: self._representative}, integer_io=integer_io,
+                               timeout=timeout, name=pathlib.Path(path).name)
+
+
+def request_conversion(saved_model, output, format, signatures, *, integer_io=False, timeout=TIMEOUT, name=None):
+    """Lets the worker convert a SavedModel.
+
+    Args:
+        saved_model: folder.
+        output: `.tflite` file to write.
+        format: one of `FORMATS`.
+        signatures: {signature: its `.npz` file of representative samples, or None}.
+        integer_io, timeout: as of `convert`.
+        name: of the file in errors.
+
+    Raises:
+        ConversionError: the converter failed.
+    """
+    samples = {key: str(pathlib.Path(path).resolve()) for key, path in signatures.items() if path}
+    request = {"saved_model": str(saved_model), "format": format, "output": str(pathlib.Path(output).resolve()),
+               "signatures": list(signatures), "representative": samples or None, "integer_io": integer_io}
+    try:
+        shared_worker().request(request, timeout)
+    except ConversionError as error:
+        raise ConversionError(f"The TFLite converter could not write {name or output}. {error}") from None
+    _check_quantized(output, format)
 
 
 def check(format, representative, integer_io=False):

@@ -1,0 +1,1 @@
+"""Translation: recurrent encoder and decoder, with attention, and the Transformer."""

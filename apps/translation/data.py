@@ -1,0 +1,178 @@
+"""Sentence pairs as a pure function of (seed, epoch, step).
+
+Inputs are {"source": int32 [B, S], "target": int32 [B, T]}, targets int32 [B, T]: the decoder reads BEGIN and the
+sentence and is to say the sentence and END; the source ends with END; 0 is padding. B batch, S and T lengths of a
+bucket, N pairs.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from apps.common import tokens
+from apps.common.config import unknown_name
+from apps.common.splits import Splits, bucketed_stream, evaluation_stream
+from apps.translation import dates, pairs
+
+SUBWORDS = 8000  # vocabulary where --vocabulary_size is 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSpec:
+    """What a model must know of its data.
+
+    Attributes:
+        source, target: vocabularies.
+        max_length: S and T at most.
+        mean_length: targets of a training pair in the mean, ends included.
+        num_left_out: training pairs that are longer.
+        test_pairs: [(source text, target text)].
+    """
+
+    source: object
+    target: object
+    max_length: int
+    mean_length: float
+    num_left_out: int
+    test_pairs: list
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSplits(Splits):
+    """`representative(count)`: that many training pairs as a model's inputs, all of max_length."""
+
+    representative: object = None
+
+
+def load(config):
+    """Reads the pairs that `config` names, and learns the vocabularies of their training part.
+
+    Returns:
+        `PairSplits` whose spec is a `PairSpec`.
+
+    Raises:
+        ValueError: the name, the files or the flags are wrong; nothing is trained then.
+    """
+    texts = _split(_read(config), config)
+    sides = [[pair[side] for pair in texts["train"]] for side in (0, 1)]
+    kind = config.token_kind
+    size = config.vocabulary_size or (SUBWORDS if kind == "subwords" else 0)
+    source, target = (tokens.learn(kind, side, size, minimum_count=config.minimum_count) for side in sides)
+    arrays = {part: _encode(found, source, target, config.max_length, keep_long=part == "test")
+              for part, found in texts.items()}
+    num_pairs = len(arrays["train"][0])
+    if num_pairs < config.batch_size:
+        raise ValueError(f"--data={config.data} has {num_pairs} training pairs of at most --max_length="
+                         f"{config.max_length} tokens: expected at least a batch of {config.batch_size}. Use more "
+                         "data, a smaller --batch_size or a larger --max_length.")
+    lengths = (arrays["train"][1] > 0).sum(axis=1)
+    spec = PairSpec(source, target, config.max_length, float(lengths.mean()), len(texts["train"]) - num_pairs,
+                    texts["test"])
+    validation = _evaluation(arrays["validation"], config) if len(arrays["validation"][0]) else None
+    chosen = np.random.default_rng(config.seed).permutation(num_pairs)
+    return PairSplits(_training(arrays["train"], config), validation, _evaluation(arrays["test"], config), spec,
+                      lambda count: as_inputs(*(side[chosen[:count]] for side in arrays["train"])))
+
+
+def as_inputs(source, target):
+    """What a model takes, of source int [N, S] and target int [N, T] without BEGIN."""
+    begin = np.full((len(target), 1), tokens.BEGIN, target.dtype)
+    shifted = np.concatenate([begin, target[:, :-1]], axis=1)
+    return {"source": source, "target": np.where(shifted == tokens.END, tokens.PADDING, shifted)}
+
+
+def prepare(text, config):
+    """A sentence as it is before it is cut into tokens."""
+    text = " ".join(text.split())
+    return text.lower() if config.lower_case else text
+
+
+def _read(config):
+    """{part: [(source, target)]}"""
+    if config.data == "dates":
+        found = {"train": dates.generate(), "validation": [], "test": []}
+    elif config.data == "tsv":
+        found = pairs.read_tsv(config)
+    elif config.data == "parallel":
+        found = pairs.read_parallel(config)
+    elif config.data.startswith("tfds:"):
+        found = pairs.read_tfds(config)
+    else:
+        raise unknown_name("data set", config.data, ("dates", "tsv", "parallel", "tfds:<name>"))
+    order = (1, 0) if config.reverse else (0, 1)
+    return {part: [tuple(prepare(pair[side], config) for side in order) for pair in part_pairs]
+            for part, part_pairs in found.items()}
+
+
+def _split(found, config):
+    """Sets pairs of the training part aside for the parts that are missing: by a seed of their own, not the run's."""
+    train, parts = list(found["train"]), dict(found)
+    order = np.random.default_rng(0).permutation(len(train))
+    for part, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
+        if not parts[part] and fraction:
+            count = max(1, round(fraction * len(train)))
+            parts[part] = [train[i] for i in order[:count]]
+            order = order[count:]
+    parts["train"] = [train[i] for i in sorted(order)]
+    if not parts["train"]:
+        raise ValueError(f"--data={config.data} leaves no pair for training: received {len(train)} pairs.")
+    return parts
+
+
+def _encode(found, source, target, max_length, keep_long=False):
+    """(source, target) int32 [N, max_length], each ended by END; pairs that are longer are left out, or cut."""
+    rows = []
+    for texts in found:
+        numbers = [vocabulary.encode(text) for vocabulary, text in zip((source, target), texts)]
+        if keep_long or max(map(len, numbers)) < max_length:
+            rows.append([[*side[:max_length - 1], tokens.END] for side in numbers])
+    arrays = np.zeros((2, len(rows), max_length), np.int32)
+    for i, row in enumerate(rows):
+        for side, numbers in enumerate(row):
+            arrays[side, i, :len(numbers)] = numbers
+    return arrays[0], arrays[1]
+
+
+def _training(arrays, config):
+    source, target = arrays
+    lengths = np.stack([(side > 0).sum(axis=1) for side in arrays])  # [2, N]
+    group = groups_of(lengths.max(axis=0), config.buckets, config.batch_size)
+    longest = np.array([lengths[:, group == g].max(axis=1) for g in range(group.max() + 1)], np.int32)  # [G, 2]
+    gather = _gatherer(source, target)
+
+    def fetch(index, number):
+        size = tf.gather(tf.constant(longest), number)
+        return gather(index, size[0], size[1])
+
+    return bucketed_stream(group, config.batch_size, config.seed, fetch)
+
+
+def groups_of(lengths, count, batch_size):
+    """Number of the bucket of each length, int [N]: about as many examples in each, at least a batch, none empty."""
+    count = max(1, min(count, len(lengths) // batch_size))
+    edges = np.unique(np.quantile(lengths, np.arange(1, count) / count, method="higher"))
+    group = np.searchsorted(edges, lengths, side="left")
+    while (sizes := np.bincount(group)).min() < batch_size and len(sizes) > 1:
+        small = int(sizes.argmin())
+        group = np.where(group > max(small - 1, 0), group - 1, group)  # joins the one below, or the first the second
+    return group
+
+
+def _evaluation(arrays, config):
+    gather = _gatherer(*arrays)
+    longest = [int((side > 0).sum(axis=1).max()) for side in arrays]
+    return evaluation_stream(len(arrays[0]), config.batch_size, lambda index: gather(index, *longest))
+
+
+def _gatherer(source, target):
+    with tf.device("CPU:0"):  # where tf.data runs
+        inputs = {name: tf.constant(array) for name, array in as_inputs(source, target).items()}
+        targets = tf.constant(target)
+
+    def gather(index, source_length, target_length):
+        return ({"source": tf.gather(inputs["source"][:, :source_length], index),
+                 "target": tf.gather(inputs["target"][:, :target_length], index)},
+                tf.gather(targets[:, :target_length], index))
+
+    return gather

@@ -1,0 +1,105 @@
+"""Sentence pairs from files: one pair a line, or two files line by line. Bad lines are counted, shown and left out."""
+
+import pathlib
+import sys
+
+from apps.common.text import PARTS, find_parts, read_text
+
+_SHOWN = 3  # bad lines that are printed
+
+
+def read_tsv(config):
+    """{part: [(source, target)]} of `source<tab>target` files.
+
+    Raises:
+        ValueError: no such files, a part without any pair, or bad lines under --strict_data.
+    """
+    parts = find_parts(config.data_dir, config.data, (".tsv", ".tsv.gz", ".txt", ".txt.gz"))
+    return {part: [pair for path in paths for pair in _pairs_of_lines(path, config)] for part, paths in parts.items()}
+
+
+def read_parallel(config):
+    """{part: [(source, target)]} of files such as train.en and train.de.
+
+    Raises:
+        ValueError: no such files, one of two is missing, or they differ in length.
+    """
+    folder = pathlib.Path(config.data_dir).expanduser()
+    if not config.data_dir or not folder.is_dir():
+        raise ValueError(f"--data=parallel needs --data_dir=FOLDER with files such as train.en and train.de; received "
+                         f"{config.data_dir or 'none'}.")
+    endings = [ending for code in config.languages.split(",") for ending in (f".{code.strip()}", f".{code.strip()}.gz")]
+    found = {part: [] for part in PARTS}
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(tuple(endings[:2]))):
+        part = next((part for part, words in PARTS.items() if any(word in path.name for word in words)), "train")
+        stem = path.name.removesuffix(".gz").removesuffix(endings[0])
+        other = next((p for p in (folder / (stem + endings[2]), folder / (stem + endings[3])) if p.exists()), None)
+        if other is None:
+            raise ValueError(f"--data_dir: {path.name} has no {stem}{endings[2]} beside it. Expected two files with "
+                             "the same lines in two languages.")
+        found[part] += _joined(path, other, config)
+    if not found["train"]:
+        raise ValueError(f"--data_dir={config.data_dir} has no training part: expected train{endings[0]} and "
+                         f"train{endings[2]}, gzip'd or not.")
+    return found
+
+
+def read_tfds(config):
+    """{part: [(source, target)]} of a translation data set of TensorFlow Datasets."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise ValueError(f"--data={config.data} needs the package tensorflow_datasets, which is not installed. Install "
+                         "usagi-suite[tfds].") from None
+    builder = tfds.builder(config.data.removeprefix("tfds:"), data_dir=config.data_dir or None)
+    features = list(builder.info.features)
+    source, target = config.languages.split(",") if config.languages else features[:2]
+    if not {source, target} <= set(features):
+        raise ValueError(f"--languages={config.languages} are no features of {config.data}: it has "
+                         f"{', '.join(features)}.")
+    builder.download_and_prepare()
+    return {part: [(row[source].decode(), row[target].decode())
+                   for row in tfds.as_numpy(builder.as_dataset(split=part))] if part in builder.info.splits else []
+            for part in PARTS}
+
+
+def _pairs_of_lines(path, config):
+    lines = read_text(path, config.encoding).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    found, bad = [], []
+    for number, line in enumerate(lines, 1):
+        columns = line.split("\t")
+        if len(columns) != 2 or not all(column.strip() for column in columns):
+            bad.append((number, f"{len(columns)} columns" if len(columns) != 2 else "an empty side"))
+        else:
+            found.append((columns[0].strip(), columns[1].strip()))
+    _report(path, bad, len(lines), config)
+    return found
+
+
+def _joined(source, target, config):
+    sides = [read_text(path, config.encoding).removesuffix("\n").split("\n") for path in (source, target)]
+    if len(sides[0]) != len(sides[1]):
+        raise ValueError(f"--data_dir: {source.name} has {len(sides[0])} lines and {target.name} {len(sides[1])}: line "
+                         "n of one must be the translation of line n of the other. Align them first.")
+    bad = [(n, "an empty side") for n, pair in enumerate(zip(*sides), 1) if not all(side.strip() for side in pair)]
+    _report(source, bad, len(sides[0]), config)
+    return [(a.strip(), b.strip()) for a, b in zip(*sides) if a.strip() and b.strip()]
+
+
+def _report(path, bad, count, config):
+    """Says which lines are left out.
+
+    Raises:
+        ValueError: under --strict_data, or when all lines are bad.
+    """
+    if not bad:
+        return
+    shown = ", ".join(f"line {number}: {what}" for number, what in bad[:_SHOWN])
+    message = f"{path.name}: {len(bad)} of {count} lines are no pair of source, tab, target ({shown}" + \
+        (", …)" if len(bad) > _SHOWN else ")")
+    if config.strict_data or len(bad) == count:
+        raise ValueError(f"--data_dir: {message}. Mend them" + (", or leave --strict_data out." if len(bad) < count
+                                                                  else "."))
+    print(f"warning: {message}; left out", file=sys.stderr)

@@ -1,0 +1,90 @@
+"""Sentences in, sentences out: batches through the compiled decoder, and one by one through an exported file."""
+
+import numpy as np
+import tensorflow as tf
+
+from apps.common import compiled_decoding, tokens
+from apps.translation import steps
+from apps.translation.reading import Translator
+
+BATCH_SIZE = 32
+
+
+def translate(model, spec, texts, config, batch_size=BATCH_SIZE):
+    """Translations of texts by a Keras model, with the decoding that a configuration describes.
+
+    Args:
+        model: what `models.build` returned, trained.
+        spec: `data.PairSpec`.
+        texts: list of sentences, as `data.prepare` leaves them.
+        config: `Config`.
+        batch_size: sentences at a time.
+
+    Returns:
+        list of texts.
+    """
+    begin, step = steps.decoder(model, spec.max_length, batch_size)
+
+    @tf.function
+    def decode(source):
+        options = {"batch_size": batch_size, "length": spec.max_length}
+        if config.decoding == "beam":
+            return compiled_decoding.beam(step, begin(source), **options, width=config.beam_width,
+                                          alpha=config.length_penalty)[0][:, 0]
+        return compiled_decoding.decode(step, begin(source), **options)
+
+    rows = np.zeros((-(-len(texts) // batch_size) * batch_size, spec.max_length), np.int32)
+    for row, text in enumerate(texts):
+        numbers = [*spec.source.encode(text)[:spec.max_length - 1], tokens.END]
+        rows[row, :len(numbers)] = numbers
+    rows[len(texts):, 0] = tokens.END
+    found = [decode(tf.constant(rows[i:i + batch_size])).numpy() for i in range(0, len(rows), batch_size)]
+    return [spec.target.decode(numbers) for numbers in np.concatenate(found)[:len(texts)]] if texts else []
+
+
+def file_translator(models, runs, max_length):
+    """A `Translator` for what was exported.
+
+    Args:
+        models: what `steps.file_models` returned.
+        runs: {signature: function}, as `export.export_signatures` gives them.
+        max_length: as of `Translator`.
+    """
+    inputs = {name: {key: ((1, *tensor.shape[1:]), tensor.dtype.as_numpy_dtype)
+                     for key, tensor in _named(model).items()} for name, model in models.items()}
+    return Translator(runs, inputs, max_length)
+
+
+def _named(model):
+    return model.input if isinstance(model.input, dict) else {model.input_names[0]: model.input}
+
+
+def representative(models, spec, texts, count):
+    """Inputs of each signature that occur while sentences are translated, {signature: {name: [N, ...]}}.
+
+    The float model translates; of what passes through each signature `count` samples are taken at random.
+    """
+    seen = {name: [] for name in models}
+
+    def recording(name, model):
+        run = tf.function(lambda inputs: model(inputs, training=False))
+
+        def call(inputs):
+            seen[name].append(inputs)
+            given = inputs if isinstance(model.input, dict) else next(iter(inputs.values()))
+            return {key: value.numpy() for key, value in
+                    run(tf.nest.map_structure(tf.constant, given)).items()}
+
+        return call
+
+    translator = file_translator(models, {name: recording(name, model) for name, model in models.items()},
+                                 spec.max_length)
+    for text in texts:
+        translator.translate(spec.source.encode(text))
+    chance, found = np.random.default_rng(0), {}
+    for name, samples in seen.items():
+        chosen = chance.permutation(len(samples))[:count]
+        found[name] = {key: np.concatenate([samples[i][key] for i in chosen]) for key in samples[0]}
+        if not isinstance(models[name].input, dict):
+            found[name] = next(iter(found[name].values()))
+    return found

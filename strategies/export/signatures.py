@@ -1,0 +1,132 @@
+"""Several models in one file, as signatures: an encoder and a decoder's step, which share their weights.
+
+A phone calls them one after another and hands arrays from one to the next; `strategies.signature.Signature` does so
+without TensorFlow.
+"""
+
+import contextlib
+import pathlib
+import statistics
+import tempfile
+import time
+
+import numpy as np
+
+from layers.attention import floored
+from layers.counting import count_nonzero, count_parameters
+from strategies.export import litert, recurrent, report, saved_model, tflite
+from strategies.export.files import gzip_bytes, replacing, size_bytes
+from strategies.export.interface import Interface
+from strategies.signature import Signature
+
+FORMATS = ("saved_model", *(name for name in tflite.FORMATS if name != "sparse"))
+_TIMED_RUNS = 60
+
+
+def convert_signatures(models, path, format, *, representative=None, timeout=tflite.TIMEOUT):
+    """Writes models as one TFLite file with a signature each, for one sample.
+
+    Args:
+        models: {signature: functional `keras.Model` with known input shapes}.
+        path: `.tflite` file to write.
+        format: one of `FORMATS` but saved_model.
+        representative: for int8, {signature: inputs in the model's structure, [N, ...] each}.
+        timeout: seconds.
+
+    Raises:
+        ValueError: unknown format, or int8 without representative samples.
+        ConversionError: the converter failed.
+    """
+    tflite.check(format, representative)
+    with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder, replacing(path) as temporary:
+        folder = pathlib.Path(folder)
+        with contextlib.ExitStack() as stack:
+            for model in models.values():
+                stack.enter_context(recurrent.unrolled(model))
+                if format == "int8":
+                    stack.enter_context(floored(model))
+            saved_model.write_signatures(models, folder / "saved_model", batch_size=1)
+        files = dict.fromkeys(models)
+        if format == "int8":
+            for name, model in models.items():
+                files[name] = folder / f"{name}.npz"
+                np.savez(files[name], **Interface(model).named(representative[name]))
+        tflite.request_conversion(folder / "saved_model", temporary, format, files, timeout=timeout,
+                                  name=pathlib.Path(path).name)
+
+
+def export_signatures(models, directory, *, whole, samples, formats, representative=None, evaluate=None,
+                      metric="accuracy", variant="float", timed="step"):
+    """Writes models in several formats, reads every file back, compares each signature with Keras and measures it.
+
+    Args:
+        models: as of `convert_signatures`.
+        directory: folder of the run; files are where `report.export_all` puts them.
+        whole: the model that they were taken out of, whose parameters are counted.
+        samples: {signature: inputs [N, ...]}, on which files are compared with Keras.
+        formats: some of `FORMATS`.
+        representative: {signature: inputs}, for int8.
+        evaluate: function from {signature: `run(named inputs) -> named outputs`} to a number.
+        metric, variant: as of `report.export_all`.
+        timed: the signature whose latency is in the rows.
+
+    Returns:
+        rows as `report.export_all` gives them; macs and peak_memory_bytes are None.
+
+    Raises:
+        ValueError: a format that is not for several signatures, or a file that does not agree with Keras.
+        ConversionError: the converter failed.
+    """
+    wrong = [name for name in formats if name not in FORMATS]
+    if wrong:
+        raise ValueError(f"--export={wrong[0]} is not for models of several signatures: expected some of "
+                         f"{', '.join(FORMATS)}.")
+    rows = []
+    for format in (name for name in FORMATS if name in formats):
+        path = report.path_of(directory, format)
+        if format == "saved_model":
+            saved_model.write_signatures(models, path)
+            runs = {name: saved_model.load_saved_model(path, name) for name in models}
+        else:
+            convert_signatures(models, path, format, representative=representative)
+            runs = {name: one_by_one(Signature(path, name)) for name in models}
+        differences = {"max_abs_diff": 0.0, "relative_diff": 0.0}
+        for name, model in models.items():
+            found = _difference(Interface(model), model, samples[name], runs[name], path, format)
+            differences = {key: max(value, found[key]) for key, value in differences.items()}
+        first = {name: value[:1] for name, value in Interface(models[timed]).named(samples[timed]).items()}
+        is_file = path.suffix == ".tflite"
+        rows.append({
+            "variant": variant, "format": format, "metric": metric if evaluate else None,
+            "value": float(evaluate(runs)) if evaluate else None, "parameters": count_parameters(whole),
+            "nonzero": count_nonzero(whole), "macs": None, "bytes": size_bytes(path), "gzip_bytes": gzip_bytes(path),
+            "latency_ms": latency(runs[timed], first) if is_file else None, "peak_memory_bytes": None, **differences,
+            "float_operators": litert.float_operators(path) if format == "int8" else None})
+    return rows
+
+
+def one_by_one(run):
+    """A signature for one sample as a function of any number of them."""
+
+    def many(inputs):
+        parts = [run({name: array[i:i + 1] for name, array in inputs.items()})
+                 for i in range(len(next(iter(inputs.values()))))]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return many
+
+
+def latency(run, sample):
+    """Median time of one call, in milliseconds, copies in and out included."""
+    seconds = []
+    for _ in range(10 + _TIMED_RUNS):
+        began = time.perf_counter()
+        run(sample)
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds[10:])
+
+
+def _difference(interface, model, samples, run, path, format):
+    named = interface.named(samples)
+    reference = interface.named_outputs(saved_model.predict(model, samples))
+    return report.compare(reference, run(named), path, format)
