@@ -139,8 +139,9 @@ class AdditiveAttention(_Attention):
 
     def call(self, query, value, mask=None, return_weights=False):
         value = tf.cast(value, self.compute_dtype)
-        sums = self.project_query(query)[:, :, None] + self.project_value(value)[:, None]  # [B, Tq, Tv, units]
-        scores = self.score(tf.tanh(sums))[..., 0]  # [B, Tq, Tv]
+        # Not by indexing: DTensor has no gradient of that.
+        sums = tf.expand_dims(self.project_query(query), 2) + tf.expand_dims(self.project_value(value), 1)
+        scores = tf.squeeze(self.score(tf.tanh(sums)), -1)  # [B, Tq, Tv, units] -> [B, Tq, Tv]
         return self._combine(scores, value, mask, return_weights)
 
     def get_config(self):
