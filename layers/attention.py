@@ -300,6 +300,27 @@ class MultiHeadAttention(_Attention):
                 "dropout": self.dropout.rate if self.dropout else 0.0, "use_bias": self.use_bias, "seed": self.seed}
 
 
+@keras.utils.register_keras_serializable("usagi")
+class Stepwise(keras.layers.Wrapper):
+    """The `step` of a layer as a layer, for functional models of one position, as they are exported.
+
+    In a functional model a bare `step` is taken apart into its operations, and neither export nor quantisation finds
+    the attention in it.
+
+    Args:
+        layer: a layer with a method `step`; it has been called before, so that it has its weights.
+
+    Call arguments and returns:
+        those of `layer.step`, by position.
+
+    Example:
+        x, keys, values = Stepwise(encoder_layer)(frame, keys, values, position)
+    """
+
+    def call(self, inputs, *states):
+        return self.layer.step(inputs, *states)
+
+
 def causal_mask(query, value):
     """bool [1, 1, Tq, Tv], True where the value stands no later than the query; a constant where sizes are known."""
     queries, values = query.shape[1], value.shape[1]

@@ -8,8 +8,8 @@ Pre-norm leaves the sum itself without normalisation: put a `LayerNormalization`
 Shapes: B batch, T positions (S of an encoder's output, L of a cache), D = d_model, H heads, d = D / H.
 
 Stepwise decoding: call the stack once (it creates the weights), take `cache(batch_size, length)` of each layer, and
-give `step` one position after another. A decoder without cross attention, a language model, is `EncoderLayer` with
-`use_causal_mask`.
+give `step` one position after another (in a functional model through `attention.Stepwise`). A decoder without cross
+attention, a language model, is `EncoderLayer` with `use_causal_mask`.
 """
 
 import numpy as np
