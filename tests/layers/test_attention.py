@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import attention
-from layers.attention import AdditiveAttention, MultiHeadAttention, MultiplicativeAttention, floored, masked_softmax
+from layers.attention import AdditiveAttention, MultiHeadAttention, MultiplicativeAttention, floored
+from layers.masking import masked_softmax
 from strategies import export
 from strategies.compression import Quantization
 from strategies.export import litert
@@ -34,7 +35,7 @@ def masks():
 
 def built(kind, dtype="float64", **options):
     layer = LAYERS[kind](dtype=dtype, **options)
-    layer(*tensors(dtype))
+    layer(*tensors("float64" if dtype == "float64" else "float32"))
     layer.set_weights([RNG(3 + i).normal(scale=0.7, size=w.shape) for i, w in enumerate(layer.get_weights())])
     return layer
 
@@ -193,6 +194,17 @@ def test_steps_with_a_cache_equal_the_whole(per_row):
         np.testing.assert_allclose(output[:, 0], expected[:, t], atol=1e-6)
         assert weights.shape == (2, 2, 1, 7)
     np.testing.assert_array_equal(keys[:, 5:], tf.fill([2, 2, 2, 3], 1e3))
+
+
+@pytest.mark.parametrize("precision, tolerance", [("mixed_float16", 0.01), ("mixed_bfloat16", 0.06)])
+def test_steps_in_16_bits_take_caches_of_32(precision, tolerance):
+    x, layer = RNG(6).normal(size=(2, 5, 6)).astype("float32"), built("heads", keras.mixed_precision.Policy(precision))
+    keys, values = (tf.cast(cache, "float32") for cache in layer.cache(2, 5))
+    expected = built("heads", "float32")(x, x, use_causal_mask=True)
+    for t in range(5):
+        output, keys, values = layer.step(x[:, t:t + 1], keys, values, t)
+        assert output.dtype == keys.dtype == layer.compute_dtype
+        np.testing.assert_allclose(tf.cast(output[:, 0], "float32"), expected[:, t], atol=tolerance * 5)
 
 
 def test_rows_may_stand_at_different_positions():
