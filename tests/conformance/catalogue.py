@@ -279,8 +279,7 @@ CATALOGUE = (
                   x, use_causal_mask=True)),
     _sequence("transformer", transformer, "DecoderLayer", _decoder),
     _sequence("transformer", transformer, "PositionalEncoding",
-              lambda x: transformer.PositionalEncoding("learned", 8, name="positions")(
-                  transformer.PositionalEncoding(max_length=8, name="sinusoids")(x))),
+              lambda x: transformer.PositionalEncoding("learned", 8, name="positions")(x)),
     Entry("image_classification", image_classifier, images, 1e-4, "image_classification", sources(image_models)),
 )
 
