@@ -10,46 +10,22 @@ Masks are exact: what stands at a masked position changes no bit of the output, 
 With 8 bits a masked score of -1e38 would leave one code for all others. So the layers here have an attribute
 `score_floor`, None in floating point. Where it is a number, scores are taken relative to the largest visible one and
 end at -score_floor, which is also what masked ones get: a range known beforehand. Quantisation and the int8 export set
-it for as long as they need it (`floored`).
+it for as long as they need it (`floored`). Every operator is then one on 8 bits (REDUCE_MIN, REDUCE_MAX, SUB, MAXIMUM,
+SELECT_V2, SOFTMAX). Of four heads over 4 to 32 values int8 files were 29 dB above their noise with floors from 8 to 16,
+19 dB with 4, and 5 dB without one.
 """
 
 import contextlib
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from layers.checking import positive_integer, unknown_name
+from layers.masking import causal_mask, masked_softmax, spread_mask
 from layers.regularization import StatelessDropout
 
 SCORES = ("dot", "scaled_dot", "general")
-SCORE_FLOOR = 16.0  # exp(-16) = 1e-7: a thousand masked values together weigh nothing that 8 bits could tell
-
-
-def masked_softmax(scores, mask=None, *, floor=None):
-    """Softmax over the last axis among the elements that are not masked, in float32 at least.
-
-    Args:
-        scores: [..., Tv].
-        mask: bool, broadcastable to that, True = may be seen; or None.
-        floor: None, or the largest difference between two scores that counts (see the head of this file).
-
-    Returns:
-        weights like scores; a row without anything to see is 0.
-    """
-    x = tf.cast(scores, tf.float64 if scores.dtype == tf.float64 else tf.float32)
-    if mask is None:
-        return tf.cast(tf.nn.softmax(x), scores.dtype)
-    if floor is None:
-        x = tf.where(mask, x, tf.constant(x.dtype.min, x.dtype))
-    else:
-        bottom = tf.constant(-floor, x.dtype)
-        # The smallest score stands in for masked ones: it is in range, and never above the largest visible one.
-        visible = tf.where(mask, x, tf.reduce_min(x, axis=-1, keepdims=True))
-        highest = tf.stop_gradient(tf.reduce_max(visible, axis=-1, keepdims=True))
-        x = tf.where(mask, tf.maximum(x - highest, bottom), bottom)
-    weights = tf.nn.softmax(x)
-    return tf.cast(tf.where(mask, weights, tf.zeros_like(weights)), scores.dtype)
+SCORE_FLOOR = 16.0  # exp(-16) = 1e-7: a thousand masked values together weigh 1e-4, less than an 8-bit code of 1/256
 
 
 def set_score_floor(model, floor):
@@ -93,22 +69,6 @@ class _Attention(keras.layers.Layer):
         return (output, weights) if return_weights else output
 
 
-def spread_mask(mask, rank):
-    """A mask [B, Tv] or [B, Tq, Tv] with axes of 1 in it, so that it fits scores [B, ..., Tq, Tv] of that rank.
-
-    Raises:
-        ValueError: another rank.
-    """
-    if mask is None:
-        return None
-    mask = tf.cast(mask, tf.bool)
-    if mask.shape.rank not in (2, 3):
-        raise ValueError(f"A mask must be [B, Tv] or [B, Tq, Tv]; received shape {mask.shape}.")
-    if mask.shape.rank == 2:
-        mask = mask[:, None]  # [B, 1, Tv]
-    return mask if rank == 3 else mask[:, None]  # [B, 1, Tq or 1, Tv]
-
-
 @keras.utils.register_keras_serializable("usagi")
 class AdditiveAttention(_Attention):
     """score(q, v) = u . tanh(W q + V v) (Bahdanau et al. 2015, arXiv 1409.0473, section A.1.2).
@@ -139,8 +99,9 @@ class AdditiveAttention(_Attention):
 
     def call(self, query, value, mask=None, return_weights=False):
         value = tf.cast(value, self.compute_dtype)
-        sums = self.project_query(query)[:, :, None] + self.project_value(value)[:, None]  # [B, Tq, Tv, units]
-        scores = self.score(tf.tanh(sums))[..., 0]  # [B, Tq, Tv]
+        # Not by indexing: DTensor has no gradient of that.
+        sums = tf.expand_dims(self.project_query(query), 2) + tf.expand_dims(self.project_value(value), 1)
+        scores = tf.squeeze(self.score(tf.tanh(sums)), -1)  # [B, Tq, Tv, units] -> [B, Tq, Tv]
         return self._combine(scores, value, mask, return_weights)
 
     def get_config(self):
@@ -276,6 +237,7 @@ class MultiHeadAttention(_Attention):
             output [B, 1, D], keys and values [B, L, H, d] with the new ones, and the weights [B, H, 1, L] if wanted.
         """
         new_keys, new_values = self.project(query)
+        keys, values = tf.cast(keys, self.compute_dtype), tf.cast(values, self.compute_dtype)
         places = tf.range(keys.shape[1] or tf.shape(keys)[1])
         position = tf.cast(tf.reshape(position, [-1, 1]), tf.int32)  # [B or 1, 1]
         # A choice, not a scatter: the converter has it with 8 bits too, and the old entries keep their very codes.
@@ -288,6 +250,7 @@ class MultiHeadAttention(_Attention):
         return (output, keys, values, weights) if return_weights else (output, keys, values)
 
     def _attend(self, query, keys, values, mask, return_weights, training):
+        keys, values = tf.cast(keys, self.compute_dtype), tf.cast(values, self.compute_dtype)
         scores = tf.einsum("bqhk,bvhk->bhqv", self.query(query) * self.key_dim ** -0.5, keys)
         weights = masked_softmax(scores, mask, floor=self.score_floor)  # [B, H, Tq, Tv]
         kept = weights if self.dropout is None else self.dropout(weights, training=training)
@@ -299,9 +262,22 @@ class MultiHeadAttention(_Attention):
                 "dropout": self.dropout.rate if self.dropout else 0.0, "use_bias": self.use_bias, "seed": self.seed}
 
 
-def causal_mask(query, value):
-    """bool [1, 1, Tq, Tv], True where the value stands no later than the query; a constant where sizes are known."""
-    queries, values = query.shape[1], value.shape[1]
-    if queries is None or values is None:
-        return (tf.range(tf.shape(query)[1])[:, None] >= tf.range(tf.shape(value)[1]))[None, None]
-    return tf.constant(np.tri(queries, values, dtype=bool)[None, None])
+@keras.utils.register_keras_serializable("usagi")
+class Stepwise(keras.layers.Wrapper):
+    """The `step` of a layer as a layer, for functional models of one position, as they are exported.
+
+    In a functional model a bare `step` is taken apart into its operations, and neither export nor quantisation finds
+    the attention in it.
+
+    Args:
+        layer: a layer with a method `step`; it has been called before, so that it has its weights.
+
+    Call arguments and returns:
+        those of `layer.step`, by position.
+
+    Example:
+        x, keys, values = Stepwise(encoder_layer)(frame, keys, values, position)
+    """
+
+    def call(self, inputs, *states):
+        return self.layer.step(inputs, *states)

@@ -3,9 +3,9 @@
 Shapes: B batch, D features of an input, U units, N nodes of a tree, K children of a node at most.
 
 The cells go into `keras.layers.RNN(cell)`. Gates are cut out by slices, not by `tf.split`, of which the TFLite
-converter leaves some in floating point. The new state is read through reshapes: three gradients of one tensor in a
-loop would be added up in an order that TensorFlow's optimisation chooses anew for each graph, and replicas could not be
-compared bit by bit.
+converter leaves some in floating point. What is read thrice in a loop is read through a reshape: three gradients
+of one tensor would be added up in an order that TensorFlow's optimisation chooses anew for each graph, and replicas
+could not be compared bit by bit.
 """
 
 import numpy as np
@@ -133,7 +133,7 @@ class LayerNormLSTMCell(_Cell):
                 + self._scaled(tf.matmul(inputs, _centred(self.kernel))) * self.kernel_gamma)
         i, f, g, o = self._gates(tf.nn.bias_add(sums, self.bias))
         new = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
-        seen = self._scaled(_centred(new[:, None])[:, 0])
+        seen = self._scaled(_centred(new))
         output = tf.sigmoid(o) * tf.tanh(seen * self.state_gamma + self.state_beta)
         return output, [output, new]
 
@@ -273,7 +273,8 @@ def _root(hidden, used):
 
 def _centred(value):
     """`value` minus its mean over the last axis."""
-    return value - tf.reduce_mean(value, axis=-1, keepdims=True)
+    inner = tf.expand_dims(value, 0)  # see the head of this file
+    return tf.squeeze(inner - tf.reduce_mean(inner, axis=-1, keepdims=True), 0)
 
 
 def _forget_bias(units, place):

@@ -8,8 +8,8 @@ Pre-norm leaves the sum itself without normalisation: put a `LayerNormalization`
 Shapes: B batch, T positions (S of an encoder's output, L of a cache), D = d_model, H heads, d = D / H.
 
 Stepwise decoding: call the stack once (it creates the weights), take `cache(batch_size, length)` of each layer, and
-give `step` one position after another. A decoder without cross attention, a language model, is `EncoderLayer` with
-`use_causal_mask`.
+give `step` one position after another (in a functional model through `attention.Stepwise`). A decoder without cross
+attention, a language model, is `EncoderLayer` with `use_causal_mask`.
 """
 
 import numpy as np
@@ -133,6 +133,7 @@ class _TransformerLayer(keras.layers.Layer):
 
     def _before(self, index, inputs):
         """What sub-layer `index` sees of `inputs`."""
+        inputs = _apart(inputs)
         return self.norms[index](inputs) if self.norm_first else inputs
 
     def _after(self, index, inputs, outputs, training):
@@ -239,8 +240,8 @@ class DecoderLayer(_TransformerLayer):
         x = self._before(0, inputs)
         y, weights = self.self_attention(x, x, mask=mask, use_causal_mask=True, return_weights=True, training=training)
         x = self._after(0, inputs, y, training)
-        y, memory_weights = self.cross_attention(self._before(1, x), memory, mask=memory_mask, return_weights=True,
-                                                 training=training)
+        y, memory_weights = self.cross_attention(self._before(1, x), _apart(memory), mask=memory_mask,
+                                                 return_weights=True, training=training)
         x = self._feed_forward(2, self._after(1, x, y, training), training)
         return (x, weights, memory_weights) if return_weights else x
 
@@ -260,6 +261,15 @@ class DecoderLayer(_TransformerLayer):
         x = self._after(0, inputs, y, False)
         y = self.cross_attention.attend(self._before(1, x), memory_keys, memory_values, memory_mask)
         return self._feed_forward(2, self._after(1, x, y, False), False), keys, values
+
+
+def _apart(x):
+    """`x`, whose gradients from here on are added up among themselves before others are.
+
+    Through a reshape: sums of sums are else put in an order that TensorFlow's optimisation chooses anew for each graph,
+    and replicas could not be compared bit by bit.
+    """
+    return tf.squeeze(tf.expand_dims(x, 1), 1)
 
 
 def _known_features(layer, input_shape):

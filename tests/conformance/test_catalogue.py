@@ -23,7 +23,7 @@ from tests.conformance.catalogue import (
     settle,
     sources,
 )
-from tests.conformance.properties import PROPERTIES
+from tests.conformance.matrix import PROPERTIES
 
 NAMES = [entry.name for entry in CATALOGUE]
 REPRESENTATIVES = {entry.family: entry for entry in reversed(CATALOGUE)}.values()

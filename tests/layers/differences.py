@@ -10,10 +10,10 @@ def check_gradient(function, x, layer=None):
     its input `x` and of every weight."""
     layer = function if layer is None else layer
     x = tf.Variable(x)
-    direction = np.random.default_rng(7).normal(size=function(x).shape)
+    direction = np.random.default_rng(7).normal(size=function(tf.identity(x)).shape)
 
     def value():
-        return tf.reduce_sum(function(x) * direction)
+        return tf.reduce_sum(function(tf.identity(x)) * direction)
 
     with tf.GradientTape() as tape:
         target = value()

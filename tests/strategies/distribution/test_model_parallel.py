@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import recurrent
 from strategies.distribution import model_parallel
 from strategies.distribution.model_parallel import ModelParallel
 from tests.strategies.distribution import on_mesh
@@ -111,9 +112,13 @@ def test_a_rule_that_does_not_divide_leaves_a_weight_whole():
     assert model_parallel.assign_layouts(model(), [], {"batch": 1, "model": 3})["dense0/kernel"] == ("-", "-")
 
 
-def test_layers_without_rules(monkeypatch):
+@pytest.mark.parametrize("make", [
+    lambda x: keras.layers.LSTM(4, name="memory")(x),
+    lambda x: keras.layers.RNN(recurrent.PeepholeLSTMCell(4), name="memory")(x),
+    lambda x: recurrent.TreeLSTM(4, name="memory")(x, children=[[-1], [0], [1]])])
+def test_layers_without_rules(make):
     strategy = object.__new__(ModelParallel)
     strategy._sizes, strategy._parts, strategy._rules = {"batch": 2, "model": 1}, 1, []
-    recurrent = keras.Sequential([keras.layers.LSTM(4, input_shape=(3, 2), name="memory")])
+    inputs = keras.Input((3, 2))
     with pytest.raises(ValueError, match="has no rules for layer 'memory'. Use --distribution=pipeline"):
-        strategy.check(recurrent, on_mesh.stream([3, 2]))
+        strategy.check(keras.Model(inputs, make(inputs)), on_mesh.stream([3, 2]))
