@@ -13,6 +13,7 @@ class Signature:
         name: of the signature.
 
     Attributes:
+        names: of all signatures of the file.
         shapes: {input: shape}, with the batch of 1.
         dtypes: {input: NumPy dtype}.
         outputs: names of the outputs, sorted.
@@ -36,6 +37,7 @@ class Signature:
 
             self._interpreter = Interpreter(model_path=str(path))
             self._interpreter.allocate_tensors()
+            self.names = sorted(self._interpreter.get_signature_list())
             self._run = self._interpreter.get_signature_runner(name)
         except ImportError as error:
             raise ValueError(f"--model_file={path} needs the package ai_edge_litert ({error}). Install usagi-suite "

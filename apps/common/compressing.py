@@ -248,7 +248,7 @@ def packed_rows(run, model, rows, samples, evaluate):
         model: what the run ends with.
         rows: those of `export.export_all` for that model.
         samples: inputs, on which the file is compared with the model.
-        evaluate: function from a `predict` to the metric.
+        evaluate: function from a model to the metric.
 
     Returns:
         a list with the row of the file, as `export.export_all` has it; empty unless the last phase is `low_bit`.
@@ -259,12 +259,8 @@ def packed_rows(run, model, rows, samples, evaluate):
     facts = low_bit.write_packed(path, model, run.config.low_bit_bits, select=run.config.prune_select)
     unpacked = copy_model(model)
     unpacked.set_weights(list(low_bit.read_packed(path).values()))
-
-    def predict(inputs):
-        return export.predict(unpacked, inputs)
-
-    difference = float(np.max(np.abs(predict(samples) - export.predict(model, samples))))
-    return [{**rows[0], "format": "lbw", "value": float(evaluate(predict)), "bytes": facts["bytes"],
+    difference = float(np.max(np.abs(export.predict(unpacked, samples) - export.predict(model, samples))))
+    return [{**rows[0], "format": "lbw", "value": float(evaluate(unpacked)), "bytes": facts["bytes"],
              "gzip_bytes": export.gzip_bytes(path), "latency_ms": None, "peak_memory_bytes": None,
              "max_abs_diff": difference, "float_operators": None}]
 

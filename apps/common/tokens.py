@@ -134,18 +134,49 @@ def load(folder):
         raise ValueError(f"The vocabulary in {folder} cannot be read ({error}). Copy it anew from the run.") from None
 
 
-def find(model_file):
-    """The folder of the vocabulary of an exported model: its own, `export/` beside it, or one or two folders up.
+def find(model_file, side=""):
+    """The folder of the vocabulary of an exported model: its own, `export/` beside it, or one folder up; or the
+    subfolder `side` of one of these.
 
     Raises:
         ValueError: none of them has one.
     """
     here = pathlib.Path(model_file).absolute().parent
-    for folder in (here, here / "export", here.parent, here.parent / "export"):
+    for folder in (place / side for place in (here, here / "export", here.parent, here.parent / "export")):
         if any((folder / f"{FILE}.{ending}").exists() for ending in ("json", "model")):
             return folder
     raise ValueError(f"No vocabulary was found near {model_file}: expected {FILE}.json or {FILE}.model in {here} or "
                      "one folder up. Give its folder with --vocabulary.")
+
+
+def folders_of_models(config, side=""):
+    """(flag and value, folder of the vocabulary) of each model that a configuration starts or learns from.
+
+    Args:
+        config: with `initial_model` and `distill_teacher`.
+        side: subfolder of the vocabulary, where a model has several.
+
+    Raises:
+        ValueError: a model without a vocabulary.
+    """
+    found = []
+    for flag in ("initial_model", "distill_teacher"):
+        for name in filter(None, (part.strip() for part in getattr(config, flag).split(","))):
+            found.append((f"--{flag}={name}", find(name if name.endswith(".keras") else f"{name}/model.keras", side)))
+    return found
+
+
+def check_same(theirs, ours, what):
+    """Raises ValueError unless two vocabularies give every token the same number.
+
+    Args:
+        theirs: that of a model.
+        ours: that of the data.
+        what: how the model was given, for the error.
+    """
+    if len(theirs) != len(ours) or any(theirs.piece(i) != ours.piece(i) for i in range(len(ours))):
+        raise ValueError(f"{what} was trained with another vocabulary ({len(theirs)} tokens; this data has "
+                         f"{len(ours)}). Give a model of the same data and --tokens.")
 
 
 def _content(numbers):

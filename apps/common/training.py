@@ -68,7 +68,9 @@ class Task:
         monitor: (validation metric that decides which epoch is best, "max" or "min").
         begin: `begin(part, phase)`, called when a phase begins or goes on.
         end: `end(part, phase, model)`, called with what a phase has trained before its compression is finished.
-        exported: model -> (the model that goes into files, number -> representative inputs of it); None: itself.
+        check_export: `check_export(model, formats)` raises ValueError where the plain, untrained model cannot be
+            written in one of these TFLite formats, the most demanding first; None: the model itself is what is written.
+        callbacks: part -> further Keras callbacks.
         plain: model -> the same without the training step that the application gave it in `build`.
     """
 
@@ -81,7 +83,8 @@ class Task:
     monitor: tuple = ("val_loss", "min")
     begin: Callable = lambda part, phase: None
     end: Callable = lambda part, phase, model: None
-    exported: Callable | None = None
+    check_export: Callable | None = None
+    callbacks: Callable = lambda part: ()
     plain: Callable[[keras.Model], keras.Model] = lambda model: model
 
 
@@ -188,7 +191,7 @@ def train_phase(part, phase, start, strategy, task, callbacks=()):
     progress = fitting.restore(part, model)
     task.begin(part, phase)
     pruning = method if phase.method == "prune" else None
-    extra = [*callbacks]
+    extra = [*callbacks, *task.callbacks(part)]
     if pruning:
         extra += pruning.callbacks(model, progress, total_steps, strategy.sees_steps)
     monitor, mode = task.monitor
@@ -206,7 +209,7 @@ def train_phase(part, phase, start, strategy, task, callbacks=()):
     fitting.finish(part, copy_model(model, "float32"), progress, total_steps)
 
 
-def report(run, title, metrics, rows, *, figures, sections, samples):
+def report(run, title, metrics, rows, *, figures, sections, samples=None):
     """Writes what a run leaves for people and tools, and prints the table of its files.
 
     Args:
@@ -216,7 +219,7 @@ def report(run, title, metrics, rows, *, figures, sections, samples):
         rows: of the exported files.
         figures: {name: Matplotlib figure}, beside the curves of each phase.
         sections: {heading: Markdown text}, between the table of files and the pictures.
-        samples: inputs on which the layers of the int8 file are compared with the float32 file's.
+        samples: inputs on which the layers of the int8 file are compared with the float32 file's; None: they are not.
     """
     config = run.config
     export.write_csv(rows, run.path / "report.csv")
@@ -230,7 +233,7 @@ def report(run, title, metrics, rows, *, figures, sections, samples):
                           {name: value for name, value in metrics.items() if name.endswith(_OF_HPARAMS)})
     table = export.markdown_table(rows)
     sections = {"Exported files": table, **sections}
-    if {"float32", "int8"} <= set(export_formats(config)):
+    if samples is not None and {"float32", "int8"} <= set(export_formats(config)):
         errors = export.layer_errors(*(export.path_of(run.path, name) for name in ("float32", "int8")), samples)
         sections["Where int8 loses precision"] = export.errors_table(errors)
     path = reporting.write_report(run, title, metrics, sections, plots)
@@ -297,7 +300,7 @@ def check_export(config, task, model):
     Of the formats wanted int8 asks most; the first stands for the others.
     """
     formats = [name for name in ("int8", *export.TFLITE_FORMATS) if name in export_formats(config)]
-    if formats:
-        model = task.plain(model)
-        written, representative = task.exported(model) if task.exported else (model, task.representative)
-        export.check_convertible(written, formats[0], representative(NUM_TRIAL_EXAMPLES))
+    if formats and task.check_export:
+        task.check_export(task.plain(model), formats)
+    elif formats:
+        export.check_convertible(task.plain(model), formats[0], task.representative(NUM_TRIAL_EXAMPLES))

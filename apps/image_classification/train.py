@@ -3,6 +3,7 @@
     python -m apps.image_classification.train --data=digits --model=resnet20 --workdir=runs/digits
 """
 
+import functools
 import time
 
 import numpy as np
@@ -100,7 +101,8 @@ def export_and_report(run, model, splits, metrics):
         model, run.path, formats=["keras", *training.export_formats(config)], samples=examples[0],
         variant=training.variant_of(config), evaluate=accuracy, fold_batch_norm=config.fold_batch_norm,
         representative=data.calibration_images(config, splits, config.num_representative))
-    rows += compressing.packed_rows(run, model, rows, examples[0], accuracy)
+    rows += compressing.packed_rows(run, model, rows, examples[0], lambda unpacked: accuracy(
+        functools.partial(export.predict, unpacked)))
     data.write_labels(spec, run.folder("export"))
     metrics |= simulation_metrics(run, splits)
     confusion = sklearn.metrics.confusion_matrix(targets, logits.argmax(axis=1), labels=range(spec.num_classes))

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from layers.attention import Stepwise
 from layers.checking import unknown_name
 from layers.recurrent import LayerNormLSTMCell, PeepholeLSTMCell
 from layers.regularization import StatelessDropout
@@ -112,22 +113,11 @@ def step_model(model):
     for layer in (layer for layer in model.layers if isinstance(layer, EncoderLayer)):
         cache = [keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=f"{layer.name}_{what}")
                  for tensor, what in zip(layer.cache(1, model.input_shape[1]), ("keys", "values"))]
-        x, *new = Step(layer, name=f"{layer.name}_step")(x, *cache, position)
+        x, *new = Stepwise(layer, name=f"{layer.name}_step")(x, *cache, position)
         for tensor, value in zip(cache, new):
             inputs[tensor.name], outputs[tensor.name] = tensor, value
     logits = model.get_layer("logits")(model.get_layer("norm")(x))
     return keras.Model(inputs, {"logits": logits, **outputs}, name=f"{model.name}_step")
-
-
-class Step(keras.layers.Layer):
-    """`layer.step` of a Transformer's layer as a layer."""
-
-    def __init__(self, layer, **kwargs):
-        super().__init__(**kwargs)
-        self.layer = layer
-
-    def call(self, inputs, keys, values, position):
-        return self.layer.step(inputs, keys, values, position)
 
 
 def logits_name(step):

@@ -65,18 +65,19 @@ def make_task(config, splits):
 
     return training.Task(splits=splits, build=build, compile=compile_model, loss=loss, representative=splits.windows,
                          monitor=("val_cross_entropy", "min"), plain=carrying.plain,
-                         exported=lambda model: exported_model(model, splits))
+                         check_export=lambda model, formats: check_export(model, formats[0], splits))
 
 
 def check_vocabulary(config, vocabulary):
     """Raises ValueError where a model to start or learn from has other tokens than this data."""
-    names = {"initial_model": config.initial_model, "distill_teacher": config.distill_teacher}
-    for flag, name in ((flag, name.strip()) for flag, value in names.items() for name in value.split(",")):
-        if name:
-            other = tokens_lib.load(tokens_lib.find(f"{name}/model.keras" if "." not in name[-6:] else name))
-            if len(other) != len(vocabulary) or any(other.piece(i) != vocabulary.piece(i) for i in range(len(other))):
-                raise ValueError(f"--{flag}={name} was trained with another vocabulary ({len(other)} tokens; this data "
-                                 f"has {len(vocabulary)}). Give a model of the same data and --tokens.")
+    for flag, folder in tokens_lib.folders_of_models(config):
+        tokens_lib.check_same(tokens_lib.load(folder), vocabulary, flag)
+
+
+def check_export(model, format, splits):
+    """Raises ValueError for a model that the TFLite converter refuses, before it is trained."""
+    written, representative = exported_model(model, splits)
+    export.check_convertible(written, format, representative(training.NUM_TRIAL_EXAMPLES))
 
 
 def evaluate(model, splits):
@@ -126,7 +127,7 @@ def export_and_report(run, model, splits, metrics):
         variant=training.variant_of(config), evaluate=step_cross_entropy,
         representative=representative(config.num_representative))
     rows += compressing.packed_rows(run, model, rows, inputs,
-                                    lambda predict: mean_cross_entropy(predict(inputs), targets))
+                                    lambda unpacked: mean_cross_entropy(export.predict(unpacked, inputs), targets))
     spec.vocabulary.save(run.folder("export"))
     sections = {} if spec.is_masked else {"A sample": f"```\n{sample(config, written, spec)}\n```"}
     training.report(run, f"{config.model} on {config.data}", metrics, rows, figures={}, sections=sections,

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.translation.names import MASK, MEMORY, POSITION, TOKEN
+from layers.attention import Stepwise
 from layers.embedding import TokenEmbedding
 from layers.transformer import DecoderLayer
 
@@ -43,17 +44,6 @@ class Memory(keras.layers.Layer):
 
     def call(self, inputs):
         return self.layer.project(inputs)
-
-
-class Step(keras.layers.Layer):
-    """`DecoderLayer.step` as a layer."""
-
-    def __init__(self, layer, **kwargs):
-        super().__init__(**kwargs)
-        self.layer = layer
-
-    def call(self, inputs, keys, values, position, memory_keys, memory_values, mask):
-        return self.layer.step(inputs, keys, values, position, memory_keys, memory_values, tf.cast(mask, tf.bool))
 
 
 def reader(model, length=None):
@@ -136,8 +126,8 @@ def _transformer_step(model, source_length, length):
             inputs[name] = keras.Input((size, *heads), name=name)
         keys, values, memory_keys, memory_values = (inputs[f"{layer.name}_{what}"] for what in (
             "keys", "values", "memory_keys", "memory_values"))
-        y, keys, values = Step(layer, name=f"{layer.name}_step")(y, keys, values, position, memory_keys, memory_values,
-                                                                mask)
+        y, keys, values = Stepwise(layer, name=f"{layer.name}_step")(
+            y, keys, values, position, memory_keys, memory_values, tf.cast(mask, tf.bool))
         outputs |= {f"{layer.name}_keys": keys, f"{layer.name}_values": values}
     names = {layer.name for layer in model.layers}
     y = model.get_layer("decoder_norm")(y) if "decoder_norm" in names else y

@@ -55,6 +55,23 @@ def file_translator(models, runs, max_length):
     return Translator(runs, inputs, max_length)
 
 
+def keras_translator(model, max_length):
+    """A `Translator` for a Keras model, sentence by sentence, as a file does it."""
+    models = steps.file_models(model, max_length)
+
+    def runner(part):
+        run = tf.function(lambda inputs: part(inputs, training=False))
+        return lambda inputs: {key: value.numpy() for key, value in run(_given(part, inputs)).items()}
+
+    return file_translator(models, {name: runner(part) for name, part in models.items()}, max_length)
+
+
+def _given(model, inputs):
+    """Named arrays in the structure that a model takes."""
+    arrays = {key: tf.constant(value) for key, value in inputs.items()}
+    return arrays if isinstance(model.input, dict) else next(iter(arrays.values()))
+
+
 def _named(model):
     return model.input if isinstance(model.input, dict) else {model.input_names[0]: model.input}
 
@@ -71,9 +88,7 @@ def representative(models, spec, texts, count):
 
         def call(inputs):
             seen[name].append(inputs)
-            given = inputs if isinstance(model.input, dict) else next(iter(inputs.values()))
-            return {key: value.numpy() for key, value in
-                    run(tf.nest.map_structure(tf.constant, given)).items()}
+            return {key: value.numpy() for key, value in run(_given(model, inputs)).items()}
 
         return call
 

@@ -15,6 +15,7 @@ import numpy as np
 from layers.attention import floored
 from layers.counting import count_nonzero, count_parameters
 from strategies.export import litert, recurrent, report, saved_model, tflite
+from strategies.export.conversion import ConversionError
 from strategies.export.files import gzip_bytes, replacing, size_bytes
 from strategies.export.interface import Interface
 from strategies.signature import Signature
@@ -130,3 +131,17 @@ def _difference(interface, model, samples, run, path, format):
     named = interface.named(samples)
     reference = interface.named_outputs(saved_model.predict(model, samples))
     return report.compare(reference, run(named), path, format)
+
+
+def check_signatures_convertible(models, format, representative):
+    """Converts models, trained or not, and throws the file away; arguments as of `convert_signatures`.
+
+    Raises:
+        ConversionError: the converter failed; the message says what can be done.
+    """
+    with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
+        try:
+            convert_signatures(models, pathlib.Path(folder) / f"{format}.tflite", format, representative=representative)
+        except ConversionError as error:
+            raise ConversionError(f"The model cannot be exported as {format}, which was tried before training. {error} "
+                                  "Leave the format out, or change the model.") from None
