@@ -16,7 +16,8 @@ from layers.checking import unknown_name
 
 # app -> (metric of metrics.json that decides, direction)
 APPS = {"image_classification": ("validation_accuracy", "max"),
-        "language_model": ("validation_cross_entropy", "min")}
+        "language_model": ("validation_cross_entropy", "min"),
+        "translation": ("validation_cross_entropy", "min")}
 
 
 def define_flags(flag_values=flags.FLAGS):

@@ -113,7 +113,8 @@ def main(config, lines):
     source, target = (tokens.load(folder / side) for side in ("source", "target"))
     settings = read_settings(folder)
     translator = load_translator(config.model_file, settings["max_length"])
-    sys.stdin.reconfigure(errors="replace")  # a broken byte must not end the program
+    if not lines:
+        sys.stdin.reconfigure(errors="replace")  # a broken byte must not end the program
     for text in translate_lines(translator, source, target, lines or sys.stdin, config, settings["lower_case"]):
         print(text, flush=True)
 

@@ -19,9 +19,22 @@ import types
 import numpy as np
 import tf_keras as keras
 
+from apps.common import tokens as tokens_lib
 from apps.image_classification import models as image_models
 from apps.image_classification.config import Config as ImageConfig
-from layers import attention, dense_block, normalization, recurrent, regularization, residual, separable, transformer
+from apps.language_model import models as language_models
+from apps.language_model.config import Config as LanguageConfig
+from layers import (
+    attention,
+    dense_block,
+    embedding,
+    normalization,
+    recurrent,
+    regularization,
+    residual,
+    separable,
+    transformer,
+)
 from layers.backbones import alexnet, densenet, mobilenet, pyramidnet, resnet, resnet_v2, vgg, wide_resnet
 
 IMAGE_SHAPE = (8, 8, 1)
@@ -67,6 +80,15 @@ def images(seed):
 def sequences(seed):
     """[BATCH_SIZE, 8, 8] float32: the rows of the `images` as time steps."""
     return images(seed)[..., 0]
+
+
+def tokens(seed):
+    """[BATCH_SIZE, 8] int32: the brightness of each row of the `images` as one of 12 tokens; the last two are padding.
+
+    Classes differ in which rows are bright, and, by the first column, in how bright they begin.
+    """
+    marks = np.clip(np.round(2 * sequences(seed).mean(axis=2) + sequences(seed)[..., 0]), -4, 6) + 5
+    return np.where(np.arange(8) < 6, marks, 0).astype(np.int32)
 
 
 def labels():
@@ -132,10 +154,26 @@ def image_classifier():
     return image_models.build(ImageConfig(workdir="unused", model="wrn_10_2", width=0.25, dropout=0.1), spec)
 
 
-def _classify(features):
+def around_tokens():
+    """Tokens, their embedding, a dense layer, logits of tokens by the same table, their mean over time, 4 logits."""
+    inputs = keras.Input((8,), dtype="int32", name="tokens")
+    table = embedding.TokenEmbedding(12, 16, name="table")
+    x = keras.layers.Dense(16, "relu", name="dense")(table(inputs))
+    return keras.Model(inputs, _classify(table(x, as_logits=True)), name="TokenEmbedding")
+
+
+def text_classifier():
+    """A language model of the application with its logits' mean over time, 4 logits."""
+    vocabulary = tokens_lib.Pieces("characters", "abcdefgh")
+    config = LanguageConfig(workdir="unused", model="transformer", units=16, num_heads=2, num_layers=1, length=8)
+    model = language_models.build(config, types.SimpleNamespace(vocabulary=vocabulary, length=8))
+    return keras.Model(model.input, _classify(model.output, "classes"), name="language_model")
+
+
+def _classify(features, name="logits"):
     pooling = keras.layers.GlobalAveragePooling1D if features.shape.rank == 3 else keras.layers.GlobalAveragePooling2D
     x = pooling(name="mean")(features)
-    return keras.layers.Dense(NUM_CLASSES, name="logits")(x)
+    return keras.layers.Dense(NUM_CLASSES, name=name)(x)
 
 
 def sources(*modules):
@@ -280,11 +318,19 @@ CATALOGUE = (
     _sequence("transformer", transformer, "DecoderLayer", _decoder),
     _sequence("transformer", transformer, "PositionalEncoding",
               lambda x: transformer.PositionalEncoding("learned", 8, name="positions")(x)),
+    Entry("TokenEmbedding", around_tokens, tokens, 1e-4, "embedding", sources(embedding),
+          dict.fromkeys(("replicas", "stages", "processes"), "The table has two gradients, one of them sparse, which "
+                        "are added up in another order: equal to rounding, not bit for bit.")),
+    Entry("language_model", text_classifier, tokens, 1e-4, "transformer", sources(language_models),
+          {"xla": "The gradient of a key's bias is 0 but for rounding, which is another in each way to run.",
+           **dict.fromkeys(("replicas", "processes"), "In a pre-norm layer three gradients are added up in another "
+                           "order, equal to rounding only.")}),
     Entry("image_classification", image_classifier, images, 1e-4, "image_classification", sources(image_models)),
 )
 
 # Public names that cannot have an entry, and why.
 WITHOUT_ENTRY = {
+    "PaddingMask": "It has no weights and gives no numbers; the models of tests/apps/translation use it.",
     "Stepwise": "Its model has a cache among its inputs; tests/layers/test_transformer.py exports one with 8 bits.",
     "densenet_100_12": "With one filter a layer it still has 66,631 parameters, since 96 layers are concatenated; "
                        "densenet_40_12 runs the same code over 36.",

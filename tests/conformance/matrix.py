@@ -1,4 +1,5 @@
-"""The full matrix: every entry of the catalogue × every property. `make conformance` runs what is missing or stale.
+"""The full matrix: every entry of the catalogue × every property. `make conformance` runs what is missing, then what
+is stale: run on source that has changed since.
 
 The result is `tests/conformance/matrix.json`: for each entry and property `pass` with the figures measured,
 `unsupported` with its reason, or `same` as another entry of the same blocks, and the hash of the source that the cell
@@ -95,9 +96,14 @@ def read_results():
 
 
 def missing_cells(results):
-    """(entry, property) pairs that have not been run on the present source."""
+    """(entry, property) pairs that have never been run."""
+    return [(entry, name) for entry in CATALOGUE for name in PROPERTIES if name not in results.get(entry.name, {})]
+
+
+def stale_cells(results):
+    """(entry, property) pairs that have been run, but not on the present source."""
     return [(entry, name) for entry in CATALOGUE for name in PROPERTIES
-            if results.get(entry.name, {}).get(name, {}).get("source") != cell_hash(entry, name)]
+            if results.get(entry.name, {}).get(name, {}).get("source", "") not in ("", cell_hash(entry, name))]
 
 
 def run_cell(entry, name):
@@ -121,7 +127,9 @@ def main():
     only, results, failures = parser.parse_args().only, read_results(), []
     results = {entry.name: {name: cell for name, cell in results.get(entry.name, {}).items() if name in PROPERTIES}
                for entry in CATALOGUE}  # what is no longer in the catalogue goes
-    cells = [(entry, name) for entry, name in missing_cells(results) if only in entry.name]
+    missing, stale = missing_cells(results), stale_cells(results)
+    print(f"{len(missing)} cells are missing, {len(stale)} stale")
+    cells = [(entry, name) for entry, name in missing + stale if only in entry.name]
     for number, (entry, name) in enumerate(cells, 1):
         results[entry.name].pop(name, None)
         began = time.perf_counter()

@@ -196,7 +196,8 @@ def loss_and_gradients(model, x, y):
     with tf.GradientTape() as tape:
         logits = model(x, training=False)
         loss = tf.reduce_mean(keras.losses.categorical_crossentropy(tf.cast(y, logits.dtype), logits, from_logits=True))
-    return loss, tape.gradient(loss, model.trainable_weights)
+    gradients = tape.gradient(loss, model.trainable_weights)
+    return loss, [g if g is None else tf.convert_to_tensor(g) for g in gradients]  # those of embeddings are sparse
 
 
 def relative(a, b):

@@ -1,0 +1,168 @@
+"""Sentence pairs: files, what is left out, buckets, and that batches are a function of (seed, epoch, step)."""
+
+import gzip
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps.common import tokens
+from apps.translation import data, dates
+from apps.translation.config import Config
+
+PAIRS = [(" ".join(f"w{j % 7}" for j in range(i % 9 + 1)) + f" n{i}", " ".join(f"W{j % 5}" for j in range(i % 6 + 1)))
+         for i in range(400)]
+
+
+def write(path, pairs):
+    text = "".join(f"{a}\t{b}\n" for a, b in pairs).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs")
+    write(path / "train.tsv.gz", PAIRS[:300])
+    write(path / "val.tsv", PAIRS[300:340])
+    write(path / "test.tsv", PAIRS[340:])
+    return path
+
+
+def load(folder, **flags):
+    flags = {"data": "tsv", "data_dir": str(folder), "tokens": "words", "batch_size": 16, "max_length": 12,
+             "workdir": "unused", **flags}
+    return data.load(Config(**flags))
+
+
+def taken(stream, count, **options):
+    return [tf.nest.map_structure(lambda tensor: tensor.numpy(), batch) for batch in stream(**options).take(count)]
+
+
+def texts(splits, inputs, targets):
+    spec = splits.spec
+    return [(spec.source.decode(a), spec.target.decode(b)) for a, b in zip(inputs["source"], targets)]
+
+
+def test_batches_are_pairs_shifted_by_one(folder):
+    splits = load(folder)
+    for inputs, targets in taken(splits.train, splits.train.steps_per_epoch):
+        assert set(texts(splits, inputs, targets)) <= set(PAIRS[:300])
+        assert (inputs["target"][:, 0] == tokens.BEGIN).all()
+        ends = targets == tokens.END
+        assert (ends.sum(axis=1) == 1).all() and not (inputs["target"] == tokens.END).any()
+        np.testing.assert_array_equal(inputs["target"][:, 1:], np.where(ends, 0, targets)[:, :-1])
+
+
+def test_a_batch_is_of_one_bucket_and_an_epoch_has_each_pair_once_at_most(folder):
+    splits = load(folder, buckets=4)
+    batches = taken(splits.train, splits.train.steps_per_epoch)
+    seen = [pair for inputs, targets in batches for pair in texts(splits, inputs, targets)]
+    assert len(seen) == len(set(seen)) >= 300 - 4 * 15
+    sizes = {(inputs["source"].shape[1], targets.shape[1]) for inputs, targets in batches}
+    assert 2 <= len(sizes) <= 4
+    padding = np.mean([np.mean(inputs["source"] == 0) for inputs, _ in batches])
+    assert padding < 0.7 * np.mean([np.mean(x["source"] == 0) for x, _ in taken(load(folder, buckets=1).train, 18)])
+
+
+def test_every_pair_is_met_in_a_few_epochs(folder):
+    splits = load(folder, buckets=4)
+    batches = taken(splits.train, 6 * splits.train.steps_per_epoch)
+    assert {pair for inputs, targets in batches for pair in texts(splits, inputs, targets)} == set(PAIRS[:300])
+
+
+def test_a_run_may_begin_at_any_step(folder):
+    splits = load(folder)
+    count = splits.train.steps_per_epoch
+    whole = taken(splits.train, count + 3)
+    for start in (2, count, count + 1):
+        for (a, b), (c, d) in zip(whole[start:], taken(splits.train, 3, start_step=start)):
+            np.testing.assert_array_equal(a["source"], c["source"])
+            np.testing.assert_array_equal(b, d)
+
+
+def test_two_workers_share_a_batch(folder):
+    splits = load(folder)
+    (whole, _), = taken(splits.train, 1)
+    parts = [taken(splits.train, 1, input_context=tf.distribute.InputContext(2, i, 2))[0][0] for i in range(2)]
+    np.testing.assert_array_equal(whole["source"], np.concatenate([part["source"] for part in parts]))
+
+
+def test_the_test_part_is_whole_and_cut_and_training_leaves_long_pairs_out(folder):
+    splits = load(folder, max_length=7)
+    assert splits.spec.num_left_out == sum(len(a.split()) >= 7 or len(b.split()) >= 7 for a, b in PAIRS[:300])
+    assert splits.test.num_examples == 60 and splits.spec.test_pairs == PAIRS[340:]
+    (inputs, _), *_ = taken(splits.test, 1)
+    assert inputs["source"].shape[1] <= 7
+
+
+def test_the_mean_length_counts_ends(folder):
+    lengths = [len(b.split()) + 1 for _, b in PAIRS[:300]]
+    assert load(folder).spec.mean_length == pytest.approx(np.mean(lengths))
+
+
+def test_the_other_direction(folder):
+    splits = load(folder, reverse=True)
+    assert splits.spec.test_pairs == [(b, a) for a, b in PAIRS[340:]]
+
+
+def test_parts_are_set_aside_where_there_are_none(tmp_path):
+    write(tmp_path / "pairs.tsv", PAIRS)
+    splits = load(tmp_path / "pairs.tsv")
+    assert splits.test.num_examples == 40 and splits.validation.num_examples == 20
+    test = set(splits.spec.test_pairs)
+    assert not test & {pair for inputs, targets in taken(splits.train, 40) for pair in texts(splits, inputs, targets)}
+    assert splits.spec.test_pairs == load(tmp_path / "pairs.tsv", seed=5).spec.test_pairs
+
+
+def test_two_files_line_by_line(tmp_path):
+    for part, pairs in (("train", PAIRS[:300]), ("test", PAIRS[300:])):
+        for side, name in enumerate((f"{part}.en", f"{part}.de")):
+            (tmp_path / name).write_text("".join(pair[side] + "\n" for pair in pairs))
+    splits = load(tmp_path, data="parallel", languages="en,de")
+    assert splits.spec.test_pairs == PAIRS[300:]
+    (tmp_path / "test.de").write_text("one line\n")
+    with pytest.raises(ValueError, match="test.en has 100 lines and test.de 1"):
+        load(tmp_path, data="parallel", languages="en,de")
+    (tmp_path / "test.de").unlink()
+    with pytest.raises(ValueError, match="test.en has no test.de beside it"):
+        load(tmp_path, data="parallel", languages="en,de")
+
+
+def test_bad_lines_are_counted_and_left_out(tmp_path, capsys):
+    write(tmp_path / "train.tsv", PAIRS)
+    with open(tmp_path / "train.tsv", "a") as file:
+        file.write("no tab\n\tonly one side\na\tb\tc\n")
+    load(tmp_path)
+    assert "3 of 403 lines are no pair" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="line 401: 1 columns, line 402: an empty side, line 403: 3 columns"):
+        load(tmp_path, strict_data=True)
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    ({"data": "novel"}, "data set 'novel'"), ({"data_dir": "/nowhere"}, "does not exist"),
+    ({"max_length": 3, "batch_size": 64}, "expected at least a batch of"),
+    ({"data": "parallel"}, "needs --languages=source,target"),
+    ({"data": "dates"}, "takes no --data_dir"), ({"encoding": "utf-16"}, "utf-16"),
+    ({"embeddings": "a", "tokens": "subwords"}, "are of words"), ({"dropout": -0.5}, "--dropout must be at least 0"),
+    ({"scheduled_sampling": 0.5, "distribution": "sync"}, "training step of its own")])
+def test_bad_input(folder, flags, message):
+    with pytest.raises(ValueError, match=message):
+        load(folder, **flags)
+
+
+def test_dates_are_right_and_not_ambiguous():
+    pairs = dates.generate(2000)
+    assert len({a for a, _ in pairs}) == 2000 == len(pairs)
+    for text, iso in pairs:
+        year, _, day = iso.split("-")
+        assert year in text and str(int(day)) in text
+    assert pairs == dates.generate(2000) != dates.generate(2000, seed=1)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_groups_have_a_batch_each(count):
+    lengths = np.random.default_rng(0).poisson(6, 500)
+    group = data.groups_of(lengths, count, 40)
+    sizes = np.bincount(group)
+    assert sizes.min() >= 40 and len(sizes) <= count
+    assert all(lengths[group == g].max() <= lengths[group == g + 1].min() for g in range(len(sizes) - 1))

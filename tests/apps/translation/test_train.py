@@ -1,0 +1,160 @@
+"""The application from flags to report and to translated lines, on letters that become capitals."""
+
+import csv
+import json
+import pathlib
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from apps.translation import averaging, predict, scoring
+from apps.translation import train as train_lib
+from apps.translation.config import Config
+from strategies import checkpoint, export
+
+ROOT = pathlib.Path(__file__).parents[3]
+SMALL = {"data": "tsv", "tokens": "characters", "max_length": 8, "batch_size": 32, "epochs": 2, "num_layers": 1,
+         "num_translated": 40, "num_scored": 10, "num_representative": 40, "verbose": 0, "deterministic": False,
+         "learning_rate": 3e-3, "label_smoothing": 0.0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of pairs such as "bad cab" and "BAD CAB"."""
+    folder, chance = tmp_path_factory.mktemp("letters"), random.Random(0)
+    for part, count in (("train", 1500), ("val", 60), ("test", 60)):
+        words = ["".join(chance.choice("abcd") for _ in range(chance.randint(1, 6))) for _ in range(count)]
+        (folder / f"{part}.tsv").write_text("".join(f"{word}\t{word.upper()}\n" for word in words))
+    return folder
+
+
+def train(folder, data, callbacks=(), **flags):
+    return train_lib.train(Config(workdir=str(folder), data_dir=str(data), **{**SMALL, **flags}), callbacks)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run to its end with every format."""
+    folder = tmp_path_factory.mktemp("runs") / "transformer"
+    train(folder, data, epochs=4, average_epochs=2, export="saved_model,float32,float16,dynamic,int8")
+    return folder
+
+
+def rows_of(folder):
+    with open(folder / "report.csv") as file:
+        return {row["format"]: row for row in csv.DictReader(file)}
+
+
+def test_a_run_learns_and_leaves_everything(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["test_token_accuracy"] > 0.6 and metrics["num_test"] == 40  # 0.2 by chance
+    for name in ("model.keras", "report.md", "plots/attention.png", "plots/curves.png", "export/settings.json",
+                 "export/source/vocabulary.json", "export/target/vocabulary.json"):
+        assert (finished / name).exists(), name
+    text = (finished / "report.md").read_text()
+    assert "tok:13a" in text and "By length of the source" in text and "| translation |" in text
+
+
+def test_every_file_translates(finished):
+    rows = rows_of(finished)
+    assert set(rows) == {"keras", "saved_model", "float32", "float16", "dynamic", "int8"}
+    for name in ("saved_model", "float32", "float16"):
+        assert rows[name]["value"] == rows["keras"]["value"], name
+    assert int(rows["int8"]["bytes"]) < 0.45 * int(rows["float32"]["bytes"])
+    assert not export.float_operators(finished / "export" / "int8.tflite")
+
+
+def test_lines_are_translated_alike_by_model_and_file(finished, capsys):
+    lines = ["abcd", "dd", "", "a" * 30, "c?a"]
+    found = {}
+    for name in ("model.keras", "export/float32.tflite"):
+        for width in (0, 3):
+            predict.main(predict.PredictConfig(model_file=str(finished / name), beam_width=width), lines)
+            found[name, width] = capsys.readouterr().out.split("\n")[:-1]
+    assert found["model.keras", 0] == found["export/float32.tflite", 0]
+    assert found["model.keras", 3] == found["export/float32.tflite", 3]
+    assert len(found["model.keras", 0]) == 5 and found["model.keras", 0][2] == ""
+
+
+def test_predict_needs_no_tensorflow_and_survives_any_line(finished):
+    program = ("import sys; from apps.translation import predict; predict.main(predict.PredictConfig(model_file="
+               f"{str(finished / 'export' / 'int8.tflite')!r}), []); assert 'tensorflow' not in sys.modules")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, input=b"abc\n\xff\xfe\n\nabcdabcdabcd\n",
+                          capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"\n") == 4
+    assert b"line 2: 2 of 2 tokens are not in the vocabulary" in done.stderr
+    assert b"line 4 has 12 tokens; the model reads the first 7" in done.stderr
+
+
+def test_averaged_weights_are_the_mean_of_the_last_epochs(finished):
+    paths = sorted((finished / "checkpoints" / averaging.FOLDER).glob("*.npz"))
+    assert [path.stem for path in paths] == ["000002", "000003"]
+    files = [checkpoint.read(path)[0] for path in paths]
+    model = keras.models.load_model(finished / "model.keras", compile=False)
+    name = next(name for name in files[0] if name.endswith("target_embedding/embeddings"))
+    np.testing.assert_allclose(model.get_layer("target_embedding").embeddings, (files[0][name] + files[1][name]) / 2,
+                               rtol=1e-6)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends a run in its middle."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 30:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(data, tmp_path):
+    flags = {"scheduled_sampling": 0.5, "average_epochs": 2, "export": "none", "checkpoint_seconds": 0.1,
+             "num_translated": 4, "dropout": 0.1}
+    train(tmp_path / "whole", data, **flags)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", data, [Interrupt()], **flags)
+    train(tmp_path / "cut", data, **flags)
+    whole, cut = (keras.models.load_model(tmp_path / name / "model.keras", compile=False) for name in ("whole", "cut"))
+    for a, b in zip(whole.weights, cut.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("model", ["transformer_tiny", *(pytest.param(name, marks=pytest.mark.conformance)
+                                                         for name in ("seq2seq", "additive", "multiplicative"))])
+def test_a_teacher_and_eight_bits(data, finished, tmp_path, model):
+    metrics = train(tmp_path / "run", data, model=model, units=16, compression="distill,quantize", epochs=1,
+                    compression_epochs=1, distill_teacher=str(finished), export="float32,int8", num_translated=4)
+    rows = rows_of(tmp_path / "run")
+    assert np.isfinite(metrics["test_cross_entropy"]) and set(rows) == {"keras", "float32", "int8"}
+    assert not export.float_operators(tmp_path / "run" / "export" / "int8.tflite")
+
+
+def test_a_teacher_of_another_vocabulary(data, finished, tmp_path):
+    (tmp_path / "other.tsv").write_text("xyz\tXYZ\n" * 200)
+    with pytest.raises(ValueError, match="--distill_teacher=.* was trained with another vocabulary"):
+        train(tmp_path / "run", tmp_path / "other.tsv", compression="distill", distill_teacher=str(finished))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_scores_are_sacrebleu_s():
+    import sacrebleu
+    said, right = ["the cat sat on a mat", "hello there"], ["the cat sat on the mat", "hello there"]
+    found = scoring.score(said, right)
+    assert found.bleu == sacrebleu.corpus_bleu(said, [right]).score and found.exact_match == 0.5
+    assert found.chrf == sacrebleu.corpus_chrf(said, [right]).score and "tok:13a" in found.bleu_signature
+    rows = scoring.by_length(said, right, [range(6), range(2)], [3, 9])
+    assert [row[:4] for row in rows] == [(1, 3, 1, 1.0), (4, 9, 1, 0.0)]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("model.h5", b"", "unknown ending"), ("missing.tflite", None, "does not exist"),
+    ("bad.tflite", b"no model", "is not a TFLite file"), ("bad.keras", b"no model", "cannot be read")])
+def test_files_that_are_no_model(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        predict.load_translator(tmp_path / name, 8)
+    with pytest.raises(ValueError, match="settings.json cannot be read"):
+        predict.read_settings(tmp_path)
