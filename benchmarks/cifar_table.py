@@ -5,7 +5,7 @@
 Each run turns its minutes into a number of steps and scales its schedule to it, so the table shows what a network is
 worth at equal time, not at equal epochs. Runs that have ended are read back; an interrupted one resumes. The first
 minute of a run needs a machine with nothing else to do: then the steps are timed, and their speed is in the table. What
-runs beside it later makes the run longer, not shorter in steps.
+runs beside it later makes the run longer, not shorter in steps. With --models=... the others' rows stay in the file.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main():
         rows.append({"model": name, "test_accuracy": metrics["test_accuracy"], "parameters": metrics["num_parameters"],
                      "multiply_adds": metrics["macs"], "images_s": BATCH_SIZE / resolved["timed_step_seconds"],
                      "steps": metrics["steps"], "epochs": metrics["epochs"], "wall_minutes": metrics["seconds"] / 60})
-    common.write("cifar_table", rows, seed=options.seed)
+    common.write("cifar_table", rows, key="model", seed=options.seed)
 
 
 if __name__ == "__main__":

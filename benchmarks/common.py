@@ -6,6 +6,7 @@ holds when the speed of the machine drifts. Figures are medians; the interval of
 
 import datetime
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -97,18 +98,26 @@ def machine():
             "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")}
 
 
-def write(name, rows, **content):
+def write(name, rows, *, key=None, **content):
     """Writes `results/<name>.json` and prints the rows as a table.
 
     Args:
         name: of the benchmark.
         rows: list of flat dictionaries with the same keys.
+        key: a column; rows that stand in the file already and have another value in it are kept, and each row gets the
+            date of its measurement. None: the file holds these rows only.
         **content: what else the record holds.
     """
     RESULTS.mkdir(exist_ok=True)
+    today = datetime.date.today().isoformat()
+    if key is not None:
+        rows = [{**row, "date": today} for row in rows]
+        path, new = RESULTS / f"{name}.json", {row[key] for row in rows}
+        before = json.loads(path.read_text())["rows"] if path.exists() else []
+        rows = [row for row in before if row[key] not in new] + rows
     module = sys.modules["__main__"].__spec__
     arguments = [re.sub(r"=/\S*/", "=", argument) for argument in sys.argv[1:]]  # where folders lie here tells nobody
-    record = {"benchmark": name, "date": datetime.date.today().isoformat(),
+    record = {"benchmark": name, "date": today,
               "command": " ".join(["python -m", module.name if module else name, *arguments]),
               "machine": machine(), "rows": rows, **content}
     config_lib.write_json(RESULTS / f"{name}.json", record)

@@ -54,7 +54,7 @@ def load(config):
     Raises:
         ValueError: the name, the files or the flags are wrong; nothing is trained then.
     """
-    texts = _split(_read(config), config)
+    texts = read_parts(config)
     sides = [[pair[side] for pair in texts["train"]] for side in (0, 1)]
     kind = config.token_kind
     size = config.vocabulary_size or (SUBWORDS if kind == "subwords" else 0)
@@ -73,6 +73,11 @@ def load(config):
     chosen = np.random.default_rng(config.seed).permutation(num_pairs)
     return PairSplits(_training(arrays["train"], config), validation, _evaluation(arrays["test"], config), spec,
                       lambda count: as_inputs(*(side[chosen[:count]] for side in arrays["train"])))
+
+
+def read_parts(config):
+    """{"train": [(source, target)], "validation": [...], "test": [...]} of texts; errors as of `load`."""
+    return _split(_read(config), config)
 
 
 def as_inputs(source, target):
