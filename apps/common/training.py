@@ -136,14 +136,18 @@ def run_phases(run, task, strategy, callbacks=()):
         (plain float32 model, cost for `metrics.json`); None in processes that leave the rest to the chief.
     """
     model, costs = starting_model(run.config), []
-    for phase in compressing.phases(run.config):
-        part = run.part(phase.name, phase.config)
-        if not fitting.is_finished(part):
-            if phase.name:
-                print(f"phase {phase.name}")
-            train_phase(part, phase, model, strategy, task, callbacks)
-        model, cost = fitting.finished(part)
-        costs.append(cost)
+    try:
+        for phase in compressing.phases(run.config):
+            part = run.part(phase.name, phase.config)
+            if not fitting.is_finished(part):
+                if phase.name:
+                    print(f"phase {phase.name}")
+                train_phase(part, phase, model, strategy, task, callbacks)
+            model, cost = fitting.finished(part)
+            costs.append(cost)
+    except BaseException:
+        run.end()  # who catches this, in the same process, may resume at once
+        raise
     run.begin()
     if not strategy.peers.is_chief:
         strategy.peers.wait_for_chief()

@@ -19,6 +19,8 @@ def expected_rate(shape, peak, total, warmup_fraction, step):
         return peak * (1 + math.cos(math.pi * done)) / 2
     if shape == "step":
         return peak * (1 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
+    if shape == "inverse_square_root":
+        return peak * math.sqrt(max(warmup, 1) / (step + 1))
     return peak
 
 
