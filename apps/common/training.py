@@ -8,17 +8,18 @@ An application says what it is in a `Task`; `model.compile(...)` stands there, i
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
 import tf_keras as keras
 
-from apps.common import compressing, fitting, optimization, reporting, workdir
+from apps.common import compressing, explaining, fitting, optimization, reporting, workdir
 from apps.common.compressing import CompressionConfig
 from apps.common.config import Range, field
 from apps.common.splits import Splits
 from layers.regularization import add_weight_penalty
-from strategies import export
+from strategies import distribution, export
 from strategies.copying import copy_model
 
 NUM_TAYLOR_BATCHES = 8  # from which the importance of filters is measured
@@ -243,6 +244,27 @@ def report(run, title, metrics, rows, *, figures, sections, samples=None):
     path = reporting.write_report(run, title, metrics, sections, plots)
     print(f"\n{table}\nreport: {path}   plots: {run.path / 'plots'}   TensorBoard: tensorboard --logdir "
           f"{run.path / 'logs'}")
+
+
+def run_app(config, train, make_task):
+    """What the binary of an application does with its configuration: explain, serve a cluster, or train.
+
+    Args:
+        config: the application's configuration.
+        train: `train(config)`.
+        make_task: () -> `Task`, its data loaded.
+    """
+    if config.explain:
+        task = make_task()
+        fits = compressing.what_fits(config, lambda: task.build(config), lambda phase: make_method(phase, task, ()))
+        explaining.print_plan(config, task.build(config), task.splits, distribution.DISTRIBUTIONS, fits,
+                              compressing.phases(config))
+        return
+    if workdir.serves(config):
+        return
+    began = time.time()
+    train(config)
+    print(f"finished in {time.time() - began:.0f} s")
 
 
 def starting_model(config):

@@ -4,18 +4,17 @@
 """
 
 import functools
-import time
 
 import numpy as np
 import sklearn.metrics
 import tensorflow as tf
 import tf_keras as keras
 
-from apps.common import compressing, explaining, flagging, reporting, training, workdir
+from apps.common import compressing, flagging, reporting, training
 from apps.image_classification import data, models
 from apps.image_classification.config import Config
 from layers.counting import count_nonzero, count_parameters
-from strategies import compression, distribution, export
+from strategies import compression, export
 
 SIMULATED_LOGITS = "simulated_logits.npy"
 
@@ -164,18 +163,7 @@ def log_augmented_images(part, phase, splits, count=16):
 
 
 def main(config):
-    if config.explain:
-        splits = data.load(config)
-        fits = compressing.what_fits(config, lambda: models.build(config, splits.spec),
-                                     lambda phase: training.make_method(phase, make_task(config, splits), ()))
-        explaining.print_plan(config, models.build(config, splits.spec), splits, distribution.DISTRIBUTIONS, fits,
-                              compressing.phases(config))
-        return
-    if workdir.serves(config):
-        return
-    began = time.time()
-    train(config)
-    print(f"finished in {time.time() - began:.0f} s")
+    training.run_app(config, train, lambda: make_task(config, data.load(config)))
 
 
 if __name__ == "__main__":

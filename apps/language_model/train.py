@@ -4,17 +4,16 @@
 """
 
 import math
-import time
 
 import numpy as np
 
-from apps.common import compressing, explaining, flagging, training, workdir
+from apps.common import compressing, flagging, training
 from apps.common import tokens as tokens_lib
 from apps.language_model import carrying, data, models, writing
 from apps.language_model.config import Config
 from layers.counting import count_nonzero, count_parameters
 from layers.token_loss import TokenCrossentropy, token_losses, token_metrics
-from strategies import distribution, export
+from strategies import export
 
 NUM_SCORED = 8  # windows of the test on which each exported file is scored, a token at a time
 NUM_COMPARED = 16  # steps on which a file is compared with Keras
@@ -160,19 +159,8 @@ def sample(config, step, spec):
 
 
 def main(config):
-    if config.explain:
-        splits = data.load(config, is_masked=models.is_masked(config.model))
-        task = make_task(config, splits)
-        fits = compressing.what_fits(config, lambda: task.build(config),
-                                     lambda phase: training.make_method(phase, task, ()))
-        explaining.print_plan(config, models.build(config, splits.spec), splits, distribution.DISTRIBUTIONS, fits,
-                              compressing.phases(config))
-        return
-    if workdir.serves(config):
-        return
-    began = time.time()
-    train(config)
-    print(f"finished in {time.time() - began:.0f} s")
+    training.run_app(config, train, lambda: make_task(
+        config, data.load(config, is_masked=models.is_masked(config.model))))
 
 
 if __name__ == "__main__":

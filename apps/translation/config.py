@@ -79,6 +79,9 @@ class Config(SupervisedConfig):
         if self.scheduled_sampling and not alone:
             raise ValueError("--scheduled_sampling brings a training step of its own: it needs --distribution=single, "
                              "--micro_batches=1 and no --distill_teacher.")
+        if self.scheduled_sampling and self.time_budget:
+            raise ValueError("--scheduled_sampling grows over the passes of --epochs; --time_budget leaves their "
+                             "number open. Give --epochs.")
         if self.embeddings and self.tokens not in ("auto", "words"):
             raise ValueError(f"--embeddings are of words; received --tokens={self.tokens}.")
         if self.data == "parallel" and len(self.languages.split(",")) != 2:

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from apps.common import compressing, explaining, flagging, reporting, training, workdir
+from apps.common import compressing, flagging, reporting, training
 from apps.common import config as config_lib
 from apps.common import tokens as tokens_lib
 from apps.translation import averaging, data, models, pictures, scheduled, scoring, steps, translating
@@ -17,7 +17,7 @@ from apps.translation.config import Config
 from apps.translation.names import SETTINGS
 from layers.counting import count_nonzero, count_parameters
 from layers.token_loss import TokenCrossentropy, token_metrics
-from strategies import distribution, export
+from strategies import export
 
 NUM_COMPARED = 16  # calls on which a file is compared with Keras
 NUM_CALIBRATED = 32  # sentences whose translation gives int8 its ranges
@@ -172,19 +172,7 @@ def export_and_report(run, model, splits, metrics, translations):
 
 
 def main(config):
-    if config.explain:
-        splits = data.load(config)
-        task = make_task(config, splits)
-        fits = compressing.what_fits(config, lambda: task.build(config),
-                                     lambda phase: training.make_method(phase, task, ()))
-        explaining.print_plan(config, models.build(config, splits.spec), splits, distribution.DISTRIBUTIONS, fits,
-                              compressing.phases(config))
-        return
-    if workdir.serves(config):
-        return
-    began = time.time()
-    train(config)
-    print(f"finished in {time.time() - began:.0f} s")
+    training.run_app(config, train, lambda: make_task(config, data.load(config)))
 
 
 if __name__ == "__main__":
