@@ -1,0 +1,1 @@
+"""Environments as pure functions of a batch of states, and an adapter for gymnasium."""
