@@ -40,33 +40,34 @@ def main():
     parser.add_argument("--models", default=",".join(WIDTHS))
     options = parser.parse_args()
     folder = pathlib.Path(options.folder)
-    names = options.models.split(",")
-    networks = {n: {"model": n, "width": WIDTHS[n], **OPTIONS.get(n, {})} for n in names}
-    flags = {"data": "digits", "augmentation": "shift", "shift_pixels": 1, "keep": "last"}
-    trained = runs.run_all(folder, networks, {**flags, "epochs": options.epochs, "export": ",".join(FORMATS)})
-    quantized = runs.run_all(folder, {
-        f"{n}_quantized": {**networks[n], "initial_model": (folder / n).absolute()} for n in names}, {
-            **flags, "compression": "quantize", "compression_epochs": options.quantize_epochs,
-            "export": "float32,int8"})
     test = data.load(Config(workdir="unused", data="digits")).test
     images = np.concatenate([batch for batch, _ in train_lib.batches(test)])
-    rows = []
-    for name in names:
-        logits = export.predict(keras.models.load_model(folder / name / "model.keras", compile=False), images)
-        row = {"model": name, "width": WIDTHS[name], "parameters": trained[name]["num_parameters"],
-               "test_accuracy": trained[name]["test_accuracy"]}
-        for form in FORMATS:
-            found = export.Runner(folder / name / "export" / f"{form}.tflite")(images)
-            row[f"{form}_agreement"] = float(np.mean(found.argmax(1) == logits.argmax(1)))
-            if form == "float32":
-                row["float32_relative"] = float(np.abs(found - logits).max() / np.abs(logits).max())
-        files = {line["format"]: line for line in read_rows(folder / f"{name}_quantized" / "report.csv")}
-        int8 = export.path_of(folder / f"{name}_quantized", "int8")
-        rows.append(row | {"quantized_accuracy": files["int8"]["value"],
-                           "quantized_agreement": quantized[f"{name}_quantized"]["int8_agreement"],
-                           "quantized_size": files["int8"]["bytes"] / files["float32"]["bytes"],
-                           "float_operators": len(export.float_operators(int8))})
-    common.write("zoo_digits", rows)
+    for name in options.models.split(","):
+        common.write("zoo_digits", [measured(name, folder, images, options)], key="model")
+
+
+def measured(name, folder, images, options):
+    """The row of a network, trained and trained on for 8 bits where that has not been done."""
+    network = {"model": name, "width": WIDTHS[name], **OPTIONS.get(name, {})}
+    flags = {"data": "digits", "augmentation": "shift", "shift_pixels": 1, "keep": "last"}
+    trained = runs.run_all(folder, {name: network}, {**flags, "epochs": options.epochs, "export": ",".join(FORMATS)})
+    quantized = runs.run_all(
+        folder, {f"{name}_quantized": {**network, "initial_model": (folder / name).absolute()}},
+        {**flags, "compression": "quantize", "compression_epochs": options.quantize_epochs, "export": "float32,int8"})
+    logits = export.predict(keras.models.load_model(folder / name / "model.keras", compile=False), images)
+    row = {"model": name, "width": WIDTHS[name], "parameters": trained[name]["num_parameters"],
+           "test_accuracy": trained[name]["test_accuracy"]}
+    for form in FORMATS:
+        found = export.Runner(folder / name / "export" / f"{form}.tflite")(images)
+        row[f"{form}_agreement"] = float(np.mean(found.argmax(1) == logits.argmax(1)))
+        if form == "float32":
+            row["float32_relative"] = float(np.abs(found - logits).max() / np.abs(logits).max())
+    files = {line["format"]: line for line in read_rows(folder / f"{name}_quantized" / "report.csv")}
+    int8 = export.path_of(folder / f"{name}_quantized", "int8")
+    return row | {"quantized_accuracy": files["int8"]["value"],
+                  "quantized_agreement": quantized[f"{name}_quantized"]["int8_agreement"],
+                  "quantized_size": files["int8"]["bytes"] / files["float32"]["bytes"],
+                  "float_operators": len(export.float_operators(int8))}
 
 
 if __name__ == "__main__":
