@@ -10,7 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 demo: $(VENV)/.installed
 	$(RUN) -m apps.image_classification.train --data=digits --model=resnet20 --epochs=30 --batch_size=32 \
 	    --keep=last --augmentation=shift --shift_pixels=1 --workdir=$(WORKDIR)
-	$(RUN) -m apps.image_classification.compress --workdir=$(WORKDIR) --width=0.5 \
+	$(RUN) -m apps.compress --workdir=$(WORKDIR) --width=0.5 \
 	    --variants=quantize,distill,distill+prune+quantize --export=float32,int8
 
 test: $(VENV)/.installed

@@ -38,12 +38,7 @@ def app_named(argv):
     Raises:
         ValueError: unknown application.
     """
-    name = "image_classification"
-    for position, argument in enumerate(argv):
-        if argument.startswith(("--app=", "-app=")):
-            name = argument.split("=", 1)[1]
-        elif argument in ("--app", "-app") and position + 1 < len(argv):
-            name = argv[position + 1]
+    name = flagging.early_value(argv, "app", "image_classification")
     if name not in APPS:
         raise unknown_name("application", name, APPS)
     return name

@@ -12,7 +12,7 @@ point lost or less. Float networks of other widths, distilled likewise, show wha
 import argparse
 import pathlib
 
-from apps.image_classification.compress import read_rows
+from apps.common.variants import read_rows
 from benchmarks import common, runs
 from strategies import export
 

@@ -14,9 +14,9 @@ import pathlib
 import numpy as np
 import tf_keras as keras
 
+from apps.common.variants import read_rows
 from apps.image_classification import data
 from apps.image_classification import train as train_lib
-from apps.image_classification.compress import read_rows
 from apps.image_classification.config import Config
 from benchmarks import common, runs
 from strategies import export

@@ -11,10 +11,10 @@ import sys
 import pytest
 from absl import flags
 
-from apps import cluster, tune
+from apps import cluster, compress, tune
 from apps.common import flagging
 
-CONFIGS = {"predict": "PredictConfig", "compress": "CompressConfig", "train_zero": "ZeroConfig", "play": "PlayConfig",
+CONFIGS = {"predict": "PredictConfig", "train_zero": "ZeroConfig", "play": "PlayConfig",
            "arena": "ArenaConfig"}  # binaries whose flags are not those of training
 ROOT = pathlib.Path(__file__).parents[1]
 READMES = [path for path in ROOT.rglob("*.md") if not {".venv", "runs", "node_modules"} & set(path.parts)]
@@ -50,6 +50,9 @@ def test_commands_of_the_readmes_parse(module, arguments):
     if module == "apps.tune":
         tune.define_flags(values)
         package = f"apps.{tune.app_named(arguments)}"
+    if module == "apps.compress":
+        compress.define_flags(values)
+        package = "apps.image_classification"
     if name in CONFIGS:
         flagging.define_flags(getattr(importlib.import_module(module), CONFIGS[name]), values)
     else:
@@ -76,7 +79,7 @@ def test_paths_in_the_table_exist():
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("module", ["apps.image_classification.train", "apps.tune"])
+@pytest.mark.parametrize("module", ["apps.image_classification.train", "apps.tune", "apps.compress"])
 def test_help(module):
     result = subprocess.run([sys.executable, "-m", module, "--helpfull"], cwd=ROOT, capture_output=True, text=True)
     assert "--learning_rate" in result.stdout and "Peak learning rate." in result.stdout

@@ -27,6 +27,16 @@ def config_from_flags(cls, flag_values=flags.FLAGS):
     return cls(**{item.name: flag_values[item.name].value for item in dataclasses.fields(cls)})
 
 
+def early_value(argv, name, default):
+    """The value of `--name` in `argv`, read before the flags are defined; `default` where it is not given."""
+    for position, argument in enumerate(argv):
+        if argument.startswith((f"--{name}=", f"-{name}=")):
+            return argument.split("=", 1)[1]
+        if argument in (f"--{name}", f"-{name}") and position + 1 < len(argv):
+            return argv[position + 1]
+    return default
+
+
 def run_app(cls, main):
     """Parses the flags of `cls` and calls `main(config)`.
 

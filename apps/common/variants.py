@@ -1,23 +1,11 @@
-"""Makes a trained network smaller in several ways and puts them side by side: accuracy, size, speed, memory.
-
-    python -m apps.image_classification.compress --workdir=runs/demo --variants=quantize,distill,distill+prune+quantize
-
-Each variant is a run of `train` in `<workdir>/compressed/<variant>`, with the flags of the trained run but for those
-given here. A chain goes on from the longest variant that it begins with, so nothing is trained twice. The table is in
-`<workdir>/compressed/report.md`, with a plot of size against accuracy; `<workdir>/report.csv` gets all rows.
-"""
+"""A trained model made smaller in several ways, put side by side: what `apps.compress` does."""
 
 import csv
 import dataclasses
 import pathlib
 
-from absl import flags
-
 from apps.common import config as config_lib
-from apps.common import flagging, reporting, workdir
-from apps.common.config import field
-from apps.image_classification import train as train_lib
-from apps.image_classification.config import Config
+from apps.common import reporting
 from strategies import compression, export
 
 FOLDER = "compressed"
@@ -26,18 +14,6 @@ _MARKERS = {"float32": "o", "float16": "s", "dynamic": "^", "int8": "D", "sparse
 # Flags by the beginning of their name, and the methods that read them.
 _READERS = {"filters_": ["filters"], "prune_": ["prune", "share", "low_bit"], "share_": ["share"],
             "quantize_": ["quantize"], "low_bit_": ["low_bit"]}
-
-
-@dataclasses.dataclass(frozen=True)
-class CompressConfig(Config):
-    """The flags of `train`, and which variants to make."""
-
-    variants: str = field("quantize,prune,prune+quantize", "Comma-separated chains of compressions, joined by +.")
-
-    def validate(self):
-        if not self.workdir:
-            raise ValueError("--workdir is missing: expected the folder of a trained run.")
-        parse_variants(self.variants)
 
 
 def parse_variants(text):
@@ -50,12 +26,12 @@ def variant_configs(trained, changes, chains):
     """The configuration of each variant's run.
 
     Args:
-        trained: `Config` of the trained run.
+        trained: configuration of the trained run.
         changes: {field: value}, the flags given here.
         chains: what `parse_variants` returned.
 
     Returns:
-        {name: `Config`}.
+        {name: configuration of the same class}.
     """
     configs, folder = {}, pathlib.Path(trained.workdir) / FOLDER
     for chain in chains:
@@ -67,13 +43,13 @@ def variant_configs(trained, changes, chains):
         if chain[0] == "distill":  # what follows in the chain keeps the teacher
             values["distill_teacher"] = values["distill_teacher"] or trained.workdir
         values["initial_model"] = "" if chain[0] == "distill" and not before else str(start)
-        configs[name] = config_lib.from_dict(Config, values | _unread(chain))
+        configs[name] = config_lib.from_dict(type(trained), values | _unread(type(trained), chain))
     return configs
 
 
-def _unread(chain):
+def _unread(config_class, chain):
     """{flag: default} of the flags that no method of a chain reads: another value would make it another run."""
-    return {item.name: item.default for item in dataclasses.fields(Config) for prefix, methods in _READERS.items()
+    return {item.name: item.default for item in dataclasses.fields(config_class) for prefix, methods in _READERS.items()
             if item.name.startswith(prefix) and not set(methods) & set(chain)}
 
 
@@ -108,7 +84,7 @@ def report(trained_folder, rows):
         axes.plot([], [], _MARKERS[name], color="gray", markerfacecolor="none", label=name)
     axes.set_xscale("log")
     axes.set_xlabel("bytes after gzip")
-    axes.set_ylabel("test accuracy")
+    axes.set_ylabel(f"{rows[0]['metric'].replace('_', ' ')} on test data")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     reporting.save_figure(figure, folder / "size_accuracy.png")
@@ -118,43 +94,30 @@ def report(trained_folder, rows):
     return path
 
 
-def compress(trained, changes, chains):
-    """Trains all variants and reports; see the module.
+def compress(trained, changes, chains, train):
+    """Trains all variants that have not been trained and reports.
+
+    Args:
+        trained: configuration of the trained run.
+        changes: {field: value}, in which the variants' runs differ from it.
+        chains: what `parse_variants` returned.
+        train: the application's `train(config)`.
 
     Returns:
-        rows of the joint `report.csv`: the trained network, variants of earlier calls, and these.
+        rows of the joint `report.csv`: the trained model, variants of earlier calls, and these.
+
+    Raises:
+        ValueError: the run has not ended, or a variant cannot work.
     """
     folder = pathlib.Path(trained.workdir)
-    if not (folder / "model.keras").exists():
-        raise ValueError(f"--workdir={folder} has no trained model yet. Train first: python -m "
-                         f"apps.image_classification.train --workdir={folder} …")
+    if not (folder / "metrics.json").exists():
+        raise ValueError(f"--workdir={folder} has no trained model yet. Repeat the command that began it, to its end.")
     configs = variant_configs(trained, changes, chains)
     rows = [row for row in read_rows(folder / "report.csv") if row["variant"] not in configs]
     for name, config in configs.items():
         print(f"variant {name}")
-        train_lib.train(config)
+        train(config)
         rows += [{**row, "variant": name} for row in read_rows(pathlib.Path(config.workdir) / "report.csv")]
     path = report(folder, rows)
     print(f"\n{export.markdown_table(rows)}\nreport: {path}")
     return rows
-
-
-def main(argv):
-    if len(argv) > 1:
-        raise ValueError(f"Unexpected argument {argv[1]!r}: every option is a flag, as --name=value.")
-    given = flagging.config_from_flags(CompressConfig)
-    trained, _ = config_lib.load(Config, given.workdir)
-    names = {item.name for item in dataclasses.fields(Config)} - {"workdir", "compression", "initial_model"}
-    changes = {name: getattr(given, name) for name in names if flags.FLAGS[name].present}
-    if given.distribution in config_lib.CLUSTERS:
-        raise ValueError(f"--distribution={given.distribution} is for one training; this program makes several. Use "
-                         "train with --initial_model and --compression for each, under apps.cluster.")
-    if trained.distribution in config_lib.CLUSTERS:  # variants are trained by this process alone
-        changes = {item.name: item.default for item in dataclasses.fields(Config)
-                   if item.name in ("distribution", *workdir.DISTRIBUTION_FLAGS)} | changes
-    compress(trained.replace(workdir=given.workdir), changes, parse_variants(given.variants))
-
-
-if __name__ == "__main__":
-    flagging.define_flags(CompressConfig)
-    flagging.run(main)

@@ -6,10 +6,7 @@ import json
 import numpy as np
 import pytest
 import tf_keras as keras
-from absl import flags
 
-from apps.common import flagging
-from apps.image_classification import compress
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
 from strategies.compression import hooks, low_bit
@@ -126,60 +123,3 @@ def test_what_cannot_work_is_refused_before_anything_is_written(trained, tmp_pat
     with pytest.raises(ValueError, match=message):
         train_lib.train(config(tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
-
-
-def run_compress(*arguments):
-    values = flags.FLAGS
-    flagging.define_flags(compress.CompressConfig, values)
-    try:
-        values(["compress", *arguments])
-        compress.main(["compress"])
-    finally:
-        for name in list(values):
-            if name in {item for item in compress.CompressConfig.__dataclass_fields__}:
-                delattr(values, name)
-
-
-def test_the_table_of_all_variants(trained):
-    run_compress(f"--workdir={trained}", "--variants=prune,prune+quantize", "--compression_epochs=1", "--verbose=0",
-                 "--export=float32,int8", "--prune_sparsity=0.5")
-    with open(trained / "report.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(dict.fromkeys(row["variant"] for row in rows)) == ["float", "prune", "prune+quantize"]
-    assert (trained / "compressed" / "report.md").exists() and (trained / "compressed" / "size_accuracy.png").exists()
-    second = json.loads((trained / "compressed" / "prune+quantize" / "config.json").read_text())["config"]
-    assert second["compression"] == "quantize" and second["initial_model"].endswith("compressed/prune")
-    by_key = {(row["variant"], row["format"]): row for row in rows}
-    assert int(by_key["prune+quantize", "int8"]["gzip_bytes"]) < int(by_key["float", "float32"]["gzip_bytes"]) / 3
-
-    run_compress(f"--workdir={trained}", "--variants=prune", "--compression_epochs=1", "--verbose=0",
-                 "--export=float32,int8", "--prune_sparsity=0.5")  # is read back, and the other row stays
-    with open(trained / "report.csv", newline="") as file:
-        variants = [row["variant"] for row in csv.DictReader(file)]
-    assert list(dict.fromkeys(variants)) == ["float", "prune+quantize", "prune"] and len(variants) == 8
-
-
-def test_the_teacher_stays_through_a_chain(trained):
-    start = Config(workdir=str(trained), compression="none")
-    chains = compress.parse_variants("distill,distill+prune,prune,distill+prune+quantize")
-    configs = compress.variant_configs(start, {"width": 0.25}, chains)
-    assert {name: bool(c.distill_teacher) for name, c in configs.items()} == {
-        "distill": True, "prune": False, "distill+prune": True, "distill+prune+quantize": True}
-    assert configs["distill+prune+quantize"].initial_model == str(trained / "compressed" / "distill+prune")
-    assert configs["distill"].initial_model == ""
-
-
-@pytest.mark.parametrize("variants, message", [("prune+distill", "not a legal order"), ("cut", "Unknown compression")])
-def test_bad_variants(trained, variants, message):
-    with pytest.raises(ValueError, match=message):
-        run_compress(f"--workdir={trained}", f"--variants={variants}")
-
-
-def test_variants_are_made_in_one_process(trained):
-    with pytest.raises(ValueError, match="--distribution=multi_worker is for one training"):
-        run_compress(f"--workdir={trained}", "--distribution=multi_worker")
-
-
-def test_a_folder_without_a_run(tmp_path):
-    with pytest.raises(ValueError, match="is not the workdir of a run"):
-        run_compress(f"--workdir={tmp_path}")
