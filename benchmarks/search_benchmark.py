@@ -10,14 +10,12 @@ peers get the setting in which they are fastest: without the XLA flag below jaxl
 import argparse
 import datetime
 import json
-import os
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 
-from benchmarks import common, runs
+from benchmarks import common, peers
 
 CASES = [
     *({"kind": "environment", "size": 9, "batch": batch} for batch in (1, 64, 256, 1024)),
@@ -32,27 +30,6 @@ PEER_SCRIPT = pathlib.Path(__file__).parent / "search" / "peer_worker.py"
 PEER_FLAGS = "--xla_cpu_experimental_ynn_fusion_type="
 
 
-class Worker:
-    """One side, in a process of its own."""
-
-    def __init__(self, python, script, **environment):
-        self._process = subprocess.Popen([python, *script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                         cwd=runs.ROOT, env={**os.environ, **environment})
-
-    def measure(self, case):
-        """The answer to a case."""
-        print(json.dumps(case), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"The worker ended with code {self._process.wait()} at {case}.")
-        return json.loads(line)
-
-    def close(self):
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait(60)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers_python", default="", help="Python with jax, mctx and pgx; without it only this suite "
@@ -61,9 +38,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     cases = [case for case in CASES if not options.only or case["kind"] in options.only.split(",")]
-    sides = {"usagi": Worker(sys.executable, ["-m", "benchmarks.search.usagi_worker"])}
+    sides = {"usagi": peers.Worker(sys.executable, ["-m", "benchmarks.search.usagi_worker"])}
     if options.peers_python:
-        sides["peers"] = Worker(options.peers_python, [str(PEER_SCRIPT)], XLA_FLAGS=PEER_FLAGS)
+        sides["peers"] = peers.Worker(options.peers_python, [str(PEER_SCRIPT)], XLA_FLAGS=PEER_FLAGS)
     rows = []
     for case in cases:
         rows.append(row_of(case, {name: side for name, side in sides.items()
