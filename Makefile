@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	    --variants=quantize,distill,distill+prune+quantize --export=float32,int8
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest -n 2 --dist worksteal
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .

@@ -59,7 +59,8 @@ def test_a_chain_under_servers_survives_the_death_of_one(tmp_path):
 @pytest.mark.parametrize("distribution, job, words", [
     ("multi_worker", "worker", "no answer from 127.0.0.1:{other} within --cluster_timeout=3 s"),
     ("async", "chief", "no answer from 127.0.0.1:{own}, 127.0.0.1:{other} within --cluster_timeout=3 s"),
-    ("async", "ps", "no answer from the coordinator, 127.0.0.1:{chief}, within --cluster_timeout=3 s")])
+    pytest.param("async", "ps", "no answer from the coordinator, 127.0.0.1:{chief}, within --cluster_timeout=3 s",
+                 marks=pytest.mark.conformance)])
 def test_who_never_comes_is_a_clear_error(tmp_path, distribution, job, words):
     ports = dict(zip(("own", "other", "chief"), free_ports(3)))
     own, other, chief = (f"127.0.0.1:{port}" for port in ports.values())

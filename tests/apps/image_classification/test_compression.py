@@ -51,6 +51,7 @@ def test_a_chain_keeps_what_each_phase_did(trained, tmp_path):
     assert "curves_01_prune" in (tmp_path / "run" / "report.md").read_text()
 
 
+@pytest.mark.conformance  # the language model's test does the same with one phase
 def test_an_interrupted_chain_goes_on_in_the_middle_of_a_phase(trained, tmp_path):
     class Interrupt(keras.callbacks.Callback):
         steps = 0
@@ -89,7 +90,7 @@ def test_low_bit_weights_can_be_packed(trained, tmp_path):
 
 
 @pytest.mark.parametrize("options", [
-    {"distill_cache": True, "compression_epochs": 1},
+    pytest.param({"distill_cache": True, "compression_epochs": 1}, marks=pytest.mark.conformance),
     pytest.param({"distill_hint": "attention", "distill_hint_weight": 10.0, "augmentation": "shift"},
                  marks=pytest.mark.conformance),
     {"distill_hint": "features", "distill_hint_epochs": 1, "compression_epochs": 1}])

@@ -40,7 +40,8 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize("first, second", [
-    ({"distribution": "sync", "num_devices": 2}, {"distribution": "pipeline", "num_devices": 4}),
+    pytest.param({"distribution": "sync", "num_devices": 2}, {"distribution": "pipeline", "num_devices": 4},
+                 marks=pytest.mark.conformance),
     pytest.param({}, {"distribution": "model_parallel", "mesh": "batch:2,model:2"}, marks=pytest.mark.conformance),
     ({"distribution": "model_parallel", "mesh": "batch:2,model:2"}, {"distribution": "sync", "num_devices": 4})],
     ids=str)

@@ -240,7 +240,7 @@ def test_sequential_halving():
     assert [tree.visits[i, 0, a].numpy() for i, a in enumerate(chosen)] == visits[:, 0].tolist()
 
 
-@pytest.mark.parametrize("moves", [2, 20])
+@pytest.mark.parametrize("moves", [2, pytest.param(20, marks=pytest.mark.conformance)])
 def test_what_stays_of_a_tree_is_what_a_search_from_there_finds(moves):
     """The nodes under a child are those of a search from it with as many simulations."""
     game, state = games.go_game(RULES), go_positions(6, moves)
