@@ -149,18 +149,19 @@ def find(model_file, side=""):
                      "one folder up. Give its folder with --vocabulary.")
 
 
-def folders_of_models(config, side=""):
+def folders_of_models(config, side="", flags=("initial_model", "distill_teacher")):
     """(flag and value, folder of the vocabulary) of each model that a configuration starts or learns from.
 
     Args:
-        config: with `initial_model` and `distill_teacher`.
+        config: with these flags.
         side: subfolder of the vocabulary, where a model has several.
+        flags: names of those that hold workdirs or `.keras` files, separated by commas.
 
     Raises:
         ValueError: a model without a vocabulary.
     """
     found = []
-    for flag in ("initial_model", "distill_teacher"):
+    for flag in flags:
         for name in filter(None, (part.strip() for part in getattr(config, flag).split(","))):
             found.append((f"--{flag}={name}", find(name if name.endswith(".keras") else f"{name}/model.keras", side)))
     return found

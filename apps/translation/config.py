@@ -65,6 +65,9 @@ class Config(SupervisedConfig):
     average_epochs: int = field(0, "The weights kept are the mean of those after the last so many epochs. 0: as --keep "
                                    "says.", minimum=0)
 
+    distill_sequences: str = field("", "Workdir of a trained run whose translations of the training sources, made as "
+                                       "--decoding says, are learned instead of the given ones (sequence-level "
+                                       "distillation).")
     decoding: str = field("greedy", "How the test is translated.", choices=("greedy", "beam"))
     beam_width: int = field(4, "Beginnings that a beam follows.", minimum=1)
     length_penalty: float = field(0.6, "Alpha of the beam's length penalty.", minimum=0)

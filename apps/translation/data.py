@@ -45,8 +45,12 @@ class PairSplits(Splits):
     representative: object = None
 
 
-def load(config):
+def load(config, targets=None):
     """Reads the pairs that `config` names, and learns the vocabularies of their training part.
+
+    Args:
+        config: `Config`.
+        targets: texts to learn in the place of the training part's own, one for each pair.
 
     Returns:
         `PairSplits` whose spec is a `PairSpec`.
@@ -59,6 +63,8 @@ def load(config):
     kind = config.token_kind
     size = config.vocabulary_size or (SUBWORDS if kind == "subwords" else 0)
     source, target = (tokens.learn(kind, side, size, minimum_count=config.minimum_count) for side in sides)
+    if targets is not None:
+        texts["train"] = [(pair[0], text) for pair, text in zip(texts["train"], targets, strict=True)]
     arrays = {part: _encode(found, source, target, config.max_length, keep_long=part == "test")
               for part, found in texts.items()}
     num_pairs = len(arrays["train"][0])

@@ -12,7 +12,7 @@ import tensorflow as tf
 from apps.common import compressing, flagging, reporting, training
 from apps.common import config as config_lib
 from apps.common import tokens as tokens_lib
-from apps.translation import averaging, data, models, pictures, scheduled, scoring, steps, translating
+from apps.translation import averaging, data, models, pictures, scheduled, scoring, sequences, steps, translating
 from apps.translation.config import Config
 from apps.translation.names import SETTINGS
 from layers.counting import count_nonzero, count_parameters
@@ -23,6 +23,7 @@ NUM_COMPARED = 16  # calls on which a file is compared with Keras
 NUM_CALIBRATED = 32  # sentences whose translation gives int8 its ranges
 NUM_SHOWN = 12  # translations in the report
 LENGTH_ROWS = 8
+MODEL_FLAGS = ("initial_model", "distill_teacher", "distill_sequences")  # of models with vocabularies
 
 
 def train(config, callbacks=()):
@@ -43,8 +44,12 @@ def train(config, callbacks=()):
     scoring.score(["a"], ["a"], tokenize=config.bleu_tokenize)  # what is not installed is known now
     splits = data.load(config)
     check_vocabulary(config, splits.spec)
+    sequences.check(config)
     task = make_task(config, splits)
     training.check(run, task, strategy)
+    if config.distill_sequences:
+        splits = data.load(config, sequences.targets(run, splits.spec))
+        task = make_task(config, splits)
     found = training.run_phases(run, task, strategy, callbacks)
     if found is None:
         return {}
@@ -80,7 +85,7 @@ def make_task(config, splits):
 def check_vocabulary(config, spec):
     """Raises ValueError where a model to start or learn from has other tokens than this data."""
     for side in ("source", "target"):
-        for flag, folder in tokens_lib.folders_of_models(config, side):
+        for flag, folder in tokens_lib.folders_of_models(config, side, MODEL_FLAGS):
             tokens_lib.check_same(tokens_lib.load(folder), getattr(spec, side), flag)
 
 

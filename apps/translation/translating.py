@@ -10,18 +10,22 @@ from apps.translation.reading import Translator
 BATCH_SIZE = 32
 
 
-def translate(model, spec, texts, config, batch_size=BATCH_SIZE):
-    """Translations of texts by a Keras model, with the decoding that a configuration describes.
+def translate(model, spec, texts, config):
+    """Translations of texts, a list; arguments as of `make_translator`."""
+    return make_translator(model, spec, config)(texts)
+
+
+def make_translator(model, spec, config, batch_size=BATCH_SIZE):
+    """A Keras model as a function of sentences, with the decoding that a configuration describes; compiled once.
 
     Args:
         model: what `models.build` returned, trained.
         spec: `data.PairSpec`.
-        texts: list of sentences, as `data.prepare` leaves them.
         config: `Config`.
         batch_size: sentences at a time.
 
     Returns:
-        list of texts.
+        function from a list of sentences, as `data.prepare` leaves them, to a list of texts.
     """
     begin, step = steps.decoder(model, spec.max_length, batch_size)
 
@@ -33,13 +37,16 @@ def translate(model, spec, texts, config, batch_size=BATCH_SIZE):
                                           alpha=config.length_penalty)[0][:, 0]
         return compiled_decoding.decode(step, begin(source), **options)
 
-    rows = np.zeros((-(-len(texts) // batch_size) * batch_size, spec.max_length), np.int32)
-    for row, text in enumerate(texts):
-        numbers = [*spec.source.encode(text)[:spec.max_length - 1], tokens.END]
-        rows[row, :len(numbers)] = numbers
-    rows[len(texts):, 0] = tokens.END
-    found = [decode(tf.constant(rows[i:i + batch_size])).numpy() for i in range(0, len(rows), batch_size)]
-    return [spec.target.decode(numbers) for numbers in np.concatenate(found)[:len(texts)]] if texts else []
+    def run(texts):
+        rows = np.zeros((-(-len(texts) // batch_size) * batch_size, spec.max_length), np.int32)
+        for row, text in enumerate(texts):
+            numbers = [*spec.source.encode(text)[:spec.max_length - 1], tokens.END]
+            rows[row, :len(numbers)] = numbers
+        rows[len(texts):, 0] = tokens.END
+        found = [decode(tf.constant(rows[i:i + batch_size])).numpy() for i in range(0, len(rows), batch_size)]
+        return [spec.target.decode(numbers) for numbers in np.concatenate(found)[:len(texts)]] if texts else []
+
+    return run
 
 
 def file_translator(models, runs, max_length):

@@ -6,12 +6,14 @@ import pathlib
 import random
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import tf_keras as keras
 
-from apps.translation import averaging, predict, scoring
+from apps.translation import averaging, predict, scoring, sequences, translating
+from apps.translation import data as data_lib
 from apps.translation import train as train_lib
 from apps.translation.config import Config
 from strategies import checkpoint, export
@@ -129,6 +131,36 @@ def test_a_teacher_and_eight_bits(data, finished, tmp_path, model):
     rows = rows_of(tmp_path / "run")
     assert np.isfinite(metrics["test_cross_entropy"]) and set(rows) == {"keras", "float32", "int8"}
     assert not export.float_operators(tmp_path / "run" / "export" / "int8.tflite")
+
+
+def test_a_student_learns_what_its_teacher_says(data, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequences, "CHUNK", 1000)
+    flags = {"distill_sequences": str(finished), "decoding": "beam", "beam_width": 2, "epochs": 1, "export": "none",
+             "num_translated": 4}
+    seen = []
+    monkeypatch.setattr(data_lib, "_training", lambda arrays, config, make=data_lib._training: (
+        seen.append(arrays), make(arrays, config))[1])
+    train(tmp_path / "run", data, **flags)
+    config = Config(workdir="unused", data_dir=str(data), **{**SMALL, **flags})
+    spec = data_lib.load(config).spec
+    sources, given = zip(*data_lib.read_parts(config)["train"])
+    model = keras.models.load_model(finished / "model.keras", compile=False)
+    said = translating.translate(model, spec, sources, config)
+    assert said != list(given)  # it has not learned everything
+    assert [spec.target.decode(row) for row in seen[1][1]] == said
+    assert len(list((tmp_path / "run" / "distilled").glob("*.json"))) == 2
+
+    monkeypatch.setattr(translating, "make_translator", None)  # what is there is read back
+    run = types.SimpleNamespace(config=config, begin=lambda: None, folder=lambda name: tmp_path / "run" / name)
+    assert sequences.targets(run, spec) == said
+
+
+@pytest.mark.parametrize("flags, message", [
+    ({"max_length": 9}, "--distill_sequences=.* reads at most 8 tokens; received --max_length=9"),
+    ({"tokens": "words"}, "--distill_sequences=.* was trained with another vocabulary")])
+def test_a_teacher_that_cannot_translate(data, finished, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", data, distill_sequences=str(finished), **flags)
 
 
 def test_a_teacher_of_another_vocabulary(data, finished, tmp_path):

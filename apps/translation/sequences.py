@@ -1,0 +1,57 @@
+"""Sequence-level distillation (Kim & Rush 2016, arXiv 1606.07947, section 3.2): a student learns what its teacher's
+decoding says of the training sources, not what people said. With a beam the targets are near the teacher's mode, which
+is easier to learn than all that people vary.
+"""
+
+import json
+import time
+
+import tf_keras as keras
+
+from apps.common import config as config_lib
+from apps.translation import data, translating
+from apps.translation.config import Config
+
+CHUNK = 512  # translations kept at a time
+
+
+def check(config):
+    """Raises ValueError unless `--distill_sequences` is empty or names a run that can translate the training part."""
+    if not config.distill_sequences:
+        return
+    theirs, _ = config_lib.load(Config, config.distill_sequences)
+    if theirs.max_length < config.max_length:
+        raise ValueError(f"--distill_sequences={config.distill_sequences} reads at most {theirs.max_length} tokens; "
+                         f"received --max_length={config.max_length}. Give a smaller one.")
+
+
+def targets(run, spec):
+    """The teacher's translations of the training sources, a list of texts; what has been made before is read back.
+
+    Args:
+        run: `workdir.Run`; it begins here.
+        spec: `data.PairSpec`, of the same vocabularies as the teacher's.
+    """
+    run.begin()
+    try:
+        return _targets(run.config, run.folder("distilled"), spec)
+    except BaseException:
+        run.end()  # who catches this, in the same process, may resume at once
+        raise
+
+
+def _targets(config, folder, spec):
+    sources = [pair[0] for pair in data.read_parts(config)["train"]]
+    translator, found, began = None, [], time.monotonic()
+    for start in range(0, len(sources), CHUNK):
+        path = folder / f"{start:08d}.json"
+        if not path.exists():
+            if translator is None:
+                model = keras.models.load_model(f"{config.distill_sequences}/model.keras", compile=False)
+                translator, first = translating.make_translator(model, spec, config), start
+            config_lib.write_json(path, translator(sources[start:start + CHUNK]))
+            done = min(start + CHUNK, len(sources))
+            print(f"the teacher has translated {done} of {len(sources)} sentences, "
+                  f"{(done - first) / (time.monotonic() - began):.0f} a second", flush=True)
+        found += json.loads(path.read_text())
+    return found
