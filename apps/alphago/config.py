@@ -4,7 +4,8 @@ import dataclasses
 
 from apps.alphago.networks import PRESETS
 from apps.alphago.selfplay import POLICIES
-from apps.common.config import TrainingConfig, field
+from apps.common.config import Range, TrainingConfig, field
+from apps.common.training import SupervisedConfig
 from layers.checking import unknown_name
 
 GAMES = ("go", "tic_tac_toe")
@@ -83,3 +84,43 @@ class ZeroConfig(TrainingConfig):
         if self.policy == "puct" and self.fast_simulations > self.simulations:
             raise ValueError("--fast_simulations is at most --simulations; received "
                              f"{self.fast_simulations} and {self.simulations}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class GamesConfig(SupervisedConfig):
+    """Learning from games that there are; the fields of all applications with given data are in `SupervisedConfig`."""
+
+    data: str = field("sgf", "sgf (--data_dir: a folder or .zip of records) or replay (--data_dir: the workdir of a "
+                             "run of train_zero, whose network's structure is taken over).")
+    size: int = field(0, "Points a side. 0: 9, or the run's.", minimum=0, maximum=19)
+    window: int = field(500_000, "Positions of a replay at most, the newest ones.", minimum=1)
+    validation_fraction: float = field(0.05, "Part set aside to choose the best epoch, where the data have no such "
+                                             "part. 0: none.", minimum=0, below=0.5)
+    test_fraction: float = field(0.1, "Part set aside for the test where the data have no such part.", above=0,
+                                 below=0.5)
+    model: str = field("", f"Network, blocks x filters: {', '.join(PRESETS)}; others as zero_<b>x<f>. Empty: "
+                           "zero_4x48, or the run's.")
+    pooling_every: int = field(-1, "Each so manieth block sees the whole board; 0: none. -1: 2, or the run's.",
+                               minimum=-1)
+    hidden: int = field(0, "Units of the value head; 256 in the paper. 0: 64, or the run's.", minimum=0)
+    value_weight: float = field(-1.0, "Weight of the value's loss. -1: of records 0.01, as in the paper, so that the "
+                                      "value does not learn games by heart; of a replay 1.", maximum=100)
+    batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)
+    learning_rate: float = field(0.05, "Peak learning rate.", above=0, search=Range(1e-3, 0.2, log=True))
+    weight_decay: float = field(1e-4, "Decoupled decay of kernels, relative to the learning rate (sgd, adamw).",
+                                minimum=0, search=Range(1e-5, 1e-2, log=True))
+    num_scored: int = field(2000, "Test positions on which each exported file is scored.", minimum=1)
+
+    def validate(self):
+        super().validate()
+        if self.value_weight < 0 and self.value_weight != -1:
+            raise ValueError(f"--value_weight must be at least 0, or -1; received {self.value_weight:g}.")
+        if self.size and self.size < 5:
+            raise ValueError(f"--size must be 5 to 19, or 0; received {self.size}.")
+
+    @property
+    def weight_of_value(self):
+        """`--value_weight`, with -1 decided."""
+        if self.value_weight >= 0:
+            return self.value_weight
+        return 0.01 if self.data == "sgf" else 1.0

@@ -13,14 +13,14 @@ from apps.common import splits
 LOSS_WEIGHTS = {"policy": 1.0, "value": 1.0, "ownership": 0.5, "score": 0.02}
 
 
-def compile_model(model, optimizer, *, jit_compile=False):
-    """Compiles a network with the losses of the heads that it has."""
+def compile_model(model, optimizer, *, jit_compile=False, value_weight=1.0, metrics=None):
+    """Compiles a network with the losses of the heads that it has; `value_weight` is that of the value's."""
     losses = {"policy": keras.losses.CategoricalCrossentropy(from_logits=True),
               "value": keras.losses.MeanSquaredError(), "ownership": keras.losses.MeanSquaredError(),
               "score": keras.losses.Huber(delta=10.0)}
-    names = list(model.output_names)
-    model.compile(optimizer, {name: losses[name] for name in names}, jit_compile=jit_compile,
-                  loss_weights={name: LOSS_WEIGHTS[name] for name in names})
+    names, weights = list(model.output_names), {**LOSS_WEIGHTS, "value": value_weight}
+    model.compile(optimizer, {name: losses[name] for name in names}, jit_compile=jit_compile, metrics=metrics,
+                  loss_weights={name: weights[name] for name in names})
 
 
 def stream(sample, model, *, batch_size, steps, seed):

@@ -90,6 +90,21 @@ class Replay:
         planes = np.unpackbits(targets.pop("planes").astype(np.uint8), axis=1, count=int(np.prod(self._shape)))
         return planes.reshape(-1, *self._shape).astype(np.float32), targets
 
+    def examples(self):
+        """All positions of the window, the oldest first.
+
+        Returns:
+            (planes uint8 [M, ⌈size / 8⌉], as bits; {name: float16 [M, ...]}, as of `sample`).
+
+        Raises:
+            ValueError: there is no game.
+        """
+        self._remember()
+        if self._memory is None:
+            raise ValueError(f"{self._folder} holds no games: expected games_*.npz that train_zero wrote.")
+        targets = dict(self._memory)
+        return targets.pop("planes"), targets
+
     def _remember(self):
         """Plays the shards that wait again, and forgets what the window no longer needs."""
         if not self._waiting:

@@ -40,9 +40,12 @@ def save_figure(figure, path):
     return pixels[None]
 
 
-def curves_figure(rows, metric="accuracy"):
-    """Loss, `metric` and learning rate against epoch, training and validation, from the rows of `history.csv`."""
+def curves_figure(rows):
+    """Loss, accuracy (the first, of several outputs) and learning rate against epoch, training and validation, from the
+    rows of `history.csv`."""
     figure = new_figure(10, 3.2)
+    names = rows[-1] if rows else ()
+    metric = next((name for name in names if name.endswith("accuracy") and not name.startswith("val_")), "accuracy")
     epochs = [row["epoch"] + 1 for row in rows]
     for axes, name in zip(figure.subplots(1, 3), ("loss", metric, "learning_rate")):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):

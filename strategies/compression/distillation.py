@@ -56,6 +56,9 @@ class Distillation:
         Raises:
             ValueError: a teacher has other inputs or classes, or a hint has no pair of layers.
         """
+        if len(student.outputs) != 1:
+            raise ValueError(f"Distillation learns from logits, the one output of a model; {student.name!r} has "
+                             f"{len(student.outputs)} outputs ({', '.join(student.output_names)}). Leave distill out.")
         for teacher in self.teachers:
             check_teacher(student, teacher)
         return Distilled(student, self)
