@@ -14,6 +14,7 @@ import itertools
 import time
 
 import numpy as np
+import scipy.special
 import tensorflow as tf
 import tf_keras as keras
 
@@ -174,7 +175,9 @@ class Learner:
         return records, dict(sums) | {
             "game_length": sums["moves"] / games, "first_wins": sums["first_wins"] / games,
             "draws": sums["draws"] / games, "moves_per_second": sums["moves"] / seconds,
-            "simulations_per_second": sums["simulations"] / seconds}
+            "simulations_per_second": sums["simulations"] / seconds,
+            **{f"search_{name}": sums[name] / max(1, sums["searched"])
+               for name in ("certainty", "entropy", "first_share")}}
 
     def _learn(self):
         """The losses of a generation's steps."""
@@ -326,7 +329,20 @@ class SelfPlay:
             "games": len(ended), "moves": sum(len(game.actions) for game in ended),
             "simulations": calls * _MOMENTS * options.rounds * options.games,
             "first_wins": sum(game.result > 0 for game in ended), "draws": sum(game.result == 0 for game in ended),
-            "seconds_of_games": time.monotonic() - began}
+            **search_statistics(ended), "seconds_of_games": time.monotonic() - began}
+
+
+def search_statistics(games):
+    """Sums over the searches of games that are learned from: how many; how far from even they found the position,
+    |value|; the entropy of the visits' shares in nats; and the share of the move visited most."""
+    sums = collections.Counter(searched=0, certainty=0.0, entropy=0.0, first_share=0.0)
+    for game in games:
+        shares = np.array(game.targets, np.float64)[game.full]
+        sums["searched"] += len(shares)
+        sums["certainty"] += float(np.abs(np.array(game.values)[game.full]).sum())
+        sums["entropy"] += float(scipy.special.entr(shares).sum())
+        sums["first_share"] += float(shares.max(axis=1).sum())
+    return sums
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from apps.alphago import replay, settings, train_zero
+from apps.alphago import replay, selfplay, settings, train_zero
 from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
 from apps.alphago.go import sgf
@@ -68,6 +68,15 @@ def test_a_cut_run_goes_on(resumed, capsys):
     assert again == metrics and "Resuming" in capsys.readouterr().out
 
 
+def test_statistics_of_searches():
+    games = [selfplay.PlayedGame([3, 1], [True, False], [0.5, -1.0], [[0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]),
+             selfplay.PlayedGame([2], [True], [-0.25], [[0.0, 0.25, 0.75, 0.0]]),
+             selfplay.PlayedGame([0], [False], [0.0], [[1.0, 0.0, 0.0, 0.0]])]
+    found = train_zero.search_statistics(games)
+    entropy = np.log(2) - 0.25 * np.log(0.25) - 0.75 * np.log(0.75)
+    assert found == pytest.approx({"searched": 2, "certainty": 0.75, "entropy": entropy, "first_share": 1.25})
+
+
 def test_what_a_run_leaves(resumed):
     path, _, metrics, _ = resumed
     model = keras.models.load_model(path / "model.keras", compile=False)
@@ -126,4 +135,4 @@ def test_go(tmp_path):
     assert player.sizes == (5,)
     (events,) = (tmp_path / "run" / "logs").glob("events*")
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
-    assert {"last_positions", "policy_loss", "ownership_loss", "simulations_per_second"} <= tags
+    assert {"last_positions", "policy_loss", "ownership_loss", "simulations_per_second", "search_entropy"} <= tags
