@@ -151,7 +151,7 @@ def total_cost(costs, train):
     steps = sum(cost["steps"] for cost in costs)
     return {"seconds": seconds, "steps": steps, "total_steps": sum(cost["total_steps"] for cost in costs),
             "epochs": steps / train.steps_per_epoch, "best_epoch": costs[-1]["best_epoch"] if costs else 0,
-            "images_per_second": steps * train.batch_size / max(seconds, 1e-9), "num_train": train.num_examples}
+            "examples_per_second": steps * train.batch_size / max(seconds, 1e-9), "num_train": train.num_examples}
 
 
 def callbacks(run, progress, train, strategy, *, monitor="val_accuracy", mode="max", extra=(), judge_from=0):

@@ -1,10 +1,12 @@
 """What a run leaves for people and for tools: `metrics.json`, plots, `report.md`, and pictures in TensorBoard."""
 
 import dataclasses
+import functools
 import pathlib
 
 import matplotlib.backends.backend_agg
 import matplotlib.figure
+import matplotlib.font_manager
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -13,6 +15,9 @@ from tensorboard.plugins.hparams import api as hp
 from apps.common import config as config_lib
 
 _DPI = 110
+# Fonts with Chinese, Japanese and Korean letters as systems have them; Matplotlib brings none.
+_EAST_ASIAN = ("Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans JP", "IPAexGothic", "IPAGothic", "TakaoGothic",
+               "Hiragino Sans", "Yu Gothic", "MS Gothic", "WenQuanYi Zen Hei")
 
 
 def write_metrics(run, metrics):
@@ -27,6 +32,13 @@ def new_figure(width=7.0, height=4.5):
     figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
     matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
     return figure
+
+
+@functools.cache
+def font_families():
+    """Fonts for text of any language, as far as this system has them, for `fontfamily=`."""
+    known = {font.name for font in matplotlib.font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _EAST_ASIAN if name in known)]
 
 
 def save_figure(figure, path):

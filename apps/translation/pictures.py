@@ -22,13 +22,13 @@ def attention_figures(model, spec, sources, translations):
             for pair in texts]
     arrays = [keras.utils.pad_sequences([row[side] for row in rows], padding="post", dtype=np.int32) for side in (0, 1)]
     weights = attention_weights(model, data.as_inputs(*arrays))
-    figure = reporting.new_figure(11, 10)
+    figure, families = reporting.new_figure(11, 10), reporting.font_families()
     for axes, row, shares in zip(figure.subplots(2, 2).flat, rows, weights):
         read, said = ([vocabulary.piece(number) for number in numbers]
                       for vocabulary, numbers in zip((spec.source, spec.target), row))
         axes.imshow(shares[:len(said), :len(read)], cmap="Greys", vmin=0, vmax=1)
-        axes.set_xticks(range(len(read)), read, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(said)), said, fontsize=7)
+        axes.set_xticks(range(len(read)), read, rotation=90, fontsize=7, fontfamily=families)
+        axes.set_yticks(range(len(said)), said, fontsize=7, fontfamily=families)
     return {"attention": figure}
 
 

@@ -53,6 +53,21 @@ def test_curves_show_training_and_validation(run):
     picture(figure, run.path / "curves.png")
 
 
+def test_curves_of_a_model_with_several_outputs():
+    rows = [{"epoch": 0, "loss": 1.0, "val_policy_accuracy": 0.2, "policy_accuracy": 0.3, "learning_rate": 0.1}]
+    accuracy = reporting.curves_figure(rows).axes[1]
+    assert accuracy.get_title() == "policy accuracy"
+    assert [list(line.get_ydata()) for line in accuracy.get_lines()] == [[0.3], [0.2]]
+
+
+def test_fonts_are_those_that_there_are(monkeypatch):
+    fonts = [types.SimpleNamespace(name=name) for name in ("DejaVu Sans", "IPAexGothic", "Comic")]
+    monkeypatch.setattr(reporting.matplotlib.font_manager.fontManager, "ttflist", fonts)
+    reporting.font_families.cache_clear()
+    assert reporting.font_families() == ["DejaVu Sans", "IPAexGothic"]
+    reporting.font_families.cache_clear()
+
+
 def test_curves_without_an_epoch(run):
     picture(reporting.curves_figure([]), run.path / "curves.png")
 
