@@ -5,6 +5,7 @@ the old one times s = gamma / sqrt(variance + epsilon), its bias is (b - mean) s
 (arXiv 1712.05877), section 3.2.
 """
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -15,6 +16,34 @@ from strategies.copying import custom_layers
 
 _NORMALIZATIONS = (keras.layers.BatchNormalization, keras.layers.experimental.SyncBatchNormalization)
 _GRAPH_CALLS = (Functional.call, keras.Sequential.call)
+
+
+# A channel whose variance is below this share of epsilon never varied: its deviations come out a thousandth as large.
+_CONSTANT = 1e-6
+_SILENCE = 1e12  # a variance that leaves nothing of them
+
+
+@contextlib.contextmanager
+def without_constant_channels(model):
+    """Context in which batch normalisation gives its beta alone in channels that did not vary in training.
+
+    There (behind a ReLU that is never above 0, for one) sqrt(variance + epsilon) is near 0, and merged kernels get 10^5
+    times as large for inputs that never come. Eight bits cannot hold such a channel beside its bias, and XNNPACK, which
+    LiteRT runs files with, ends the process on it (see `litert.delegate_takes`). Yields whether there are any.
+    """
+    changed = []
+    for layer in model._flatten_layers():
+        if isinstance(layer, _NORMALIZATIONS) and layer.built:
+            before = layer.moving_variance.numpy()
+            constant = before <= _CONSTANT * layer.epsilon
+            if constant.any():
+                changed.append((layer, before))
+                layer.moving_variance.assign(np.where(constant, _SILENCE, before))
+    try:
+        yield bool(changed)
+    finally:
+        for layer, before in changed:
+            layer.moving_variance.assign(before)
 
 
 def _by_last_axis(kernel, scale):

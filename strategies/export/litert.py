@@ -4,7 +4,6 @@ Nothing here needs the model that a file was made from: names, shapes, dtypes an
 """
 
 import collections
-import functools
 import os
 import pathlib
 import statistics
@@ -19,12 +18,13 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 _PROBE = pathlib.Path(__file__).resolve().parent / "memory_probe.py"
 _PROBE_TIMEOUT = 300  # seconds
-# Operators above which a file is tried in another process: the delegate of LiteRT 2.3 ends the process ("double free")
-# on an int8 file of 558 operators, PyramidNet-272's, and takes one of 415.
-_LARGE = 450
+# XNNPACK computes an int8 convolution whose scales have a ratio input x weight / output below this one; on another the
+# delegate of LiteRT 2.3 ends the process ("double free").
+_LARGEST_RATIO = 256
+_MULTIPLYING = [getattr(schema.BuiltinOperator, name) for name in (
+    "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")]
 _SIGNATURE = "serving_default"
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
-_SILENT_SCALE = 1e-7
 _BORDERS = ("QUANTIZE", "DEQUANTIZE")
 
 _RESOLVERS = {True: OpResolverType.AUTO, False: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
@@ -69,7 +69,7 @@ class Runner:
             signature = self._interpreter.get_signature_runner(_SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path} cannot be loaded: a TFLite file with the signature {_SIGNATURE!r}, batch 1 and "
-                             f"built-in operators is expected. LiteRT says: {error}{_why(path)}") from None
+                             f"built-in operators is expected. LiteRT says: {error}") from None
         self._inputs = signature.get_input_details()
         self._outputs = signature.get_output_details()
         self.input_shapes = {name: tuple(map(int, details["shape"][1:])) for name, details in self._inputs.items()}
@@ -154,24 +154,6 @@ def dequantized(array, details):
     return array
 
 
-def _why(path):
-    """A reason why LiteRT may refuse a file, to be added to what it says itself; empty when none is known.
-
-    A tensor that was 0 for every representative sample gets a scale near 0, and its layer a ratio of scales beyond what
-    kernels take.
-    """
-    try:
-        interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-        silent = [t["name"] for t in interpreter.get_tensor_details()
-                  if 0 < t["quantization"][0] < _SILENT_SCALE and t["dtype"] is np.int8]
-    except (ValueError, RuntimeError):
-        return ""
-    if not silent:
-        return ""
-    return (f" {len(silent)} tensors, such as {silent[0]!r}, were 0 for all representative samples: give more or other "
-            "samples, or remove the dead layer.")
-
-
 def operators(path):
     """All operators of a file, in the order of execution, subgraphs one after the other.
 
@@ -235,23 +217,33 @@ def peak_memory_bytes(path):
 
 
 def delegate_takes(path):
-    """Whether LiteRT's default delegate (XNNPACK) runs a file; tried in another process where it may end this one."""
-    path = pathlib.Path(path)
+    """Whether LiteRT's default delegate (XNNPACK) runs a file, as its scales say: see `_LARGEST_RATIO`."""
     try:
-        size = sum(graph.OperatorsLength() for graph in _graphs(path.read_bytes()))
+        content = pathlib.Path(path).read_bytes()
+        return all(ratio < _LARGEST_RATIO for ratio in _ratios(content))
     except (OSError, ValueError, TypeError, IndexError, struct.error):
         return True  # no such file, or none that can be read: the interpreter says so better
-    return size <= _LARGE or _probed(path, path.stat().st_mtime_ns)
 
 
-def _graphs(content):
+def _ratios(content):
+    """The largest ratio of scales, input x weight / output, of each 8-bit convolution and dense layer of a file."""
     model = schema.Model.GetRootAs(content)
-    return [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        for operator in map(graph.Operators, range(graph.OperatorsLength())):
+            code = model.OperatorCodes(operator.OpcodeIndex())
+            kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # small codes stand in the older field too
+            if kind not in _MULTIPLYING:
+                continue
+            first, weights = (2, 1) if kind == schema.BuiltinOperator.TRANSPOSE_CONV else (0, 1)
+            scales = [_scales(graph.Tensors(number)) for number in (
+                operator.Inputs(first), operator.Inputs(weights), operator.Outputs(0))]
+            if all(scale is not None for scale in scales):  # otherwise something is in floating point
+                yield scales[0][0] * scales[1].max() / scales[2][0]
 
 
-@functools.lru_cache
-def _probed(path, changed):
-    return _probe(path, "default").returncode >= 0  # killed by a signal otherwise
+def _scales(tensor):
+    quantization = tensor.Quantization()
+    return quantization.ScaleAsNumpy() if quantization is not None and quantization.ScaleLength() else None
 
 
 def _probe(path, kernels):

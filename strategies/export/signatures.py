@@ -14,7 +14,7 @@ import numpy as np
 
 from layers.attention import floored
 from layers.counting import count_nonzero, count_parameters
-from strategies.export import litert, recurrent, report, saved_model, tflite
+from strategies.export import folding, litert, recurrent, report, saved_model, tflite
 from strategies.export.conversion import ConversionError
 from strategies.export.files import gzip_bytes, replacing, size_bytes
 from strategies.export.interface import Interface
@@ -46,6 +46,7 @@ def convert_signatures(models, path, format, *, representative=None, timeout=tfl
                 stack.enter_context(recurrent.unrolled(model))
                 if format == "int8":
                     stack.enter_context(floored(model))
+                    stack.enter_context(folding.without_constant_channels(model))
             saved_model.write_signatures(models, folder / "saved_model", batch_size=1)
         files = dict.fromkeys(models)
         if format == "int8":

@@ -22,7 +22,7 @@ import numpy as np
 
 from layers.attention import floored
 from layers.checking import unknown_name
-from strategies.export import litert, recurrent
+from strategies.export import folding, litert, recurrent
 from strategies.export.conversion import ConversionError, shared_worker
 from strategies.export.files import replacing
 from strategies.export.interface import Interface
@@ -81,8 +81,9 @@ def convertible(model, *, representative=None, samples=None):
     with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
         folder = pathlib.Path(folder)
         with recurrent.unrolled(model), floored(model) as has_attention:
-            if has_attention and named is not None:
-                write_saved_model(model, folder / "quantized", batch_size=1, samples=samples)
+            with folding.without_constant_channels(model) as has_constant:
+                if named is not None and (has_attention or has_constant):
+                    write_saved_model(model, folder / "quantized", batch_size=1, samples=samples)
             with floored(model, None):  # floating point keeps the exact form
                 write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
         if named is not None:
@@ -97,7 +98,8 @@ class Convertible:
     Args:
         saved_model: folder with the signature `serving_default`.
         representative: `.npz` file with an array [N, ...] for each input of the signature, or None.
-        quantized: folder with the form for int8, where that is another one (see `layers.attention`), or None.
+        quantized: folder with the form for int8, where that is another one (see `layers.attention` and
+            `folding.without_constant_channels`), or None.
     """
 
     def __init__(self, saved_model, representative=None, quantized=None):

@@ -61,7 +61,7 @@ def test_runs_with_other_seeds_drop_other_units():
     assert len(set(seeds)) == 6
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "peephole_lstm"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", pytest.param("peephole_lstm", marks=pytest.mark.conformance)])
 def test_the_state_goes_on_and_begins_again(name):
     """The loss of each window is that of the window in one long text; at the end of the epoch zeros come back."""
     text, loss = windows(length=3 * LENGTH + 1), TokenCrossentropy(LENGTH)

@@ -37,7 +37,8 @@ def batch(sentences=SENTENCES):
     return rows
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.conformance) if kind == "multiplicative"
+                                        else kind for kind in KINDS])
 def model(request):
     return build(request.param)
 

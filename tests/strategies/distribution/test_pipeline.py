@@ -54,7 +54,7 @@ def train_pipeline(build, data, *, finish=lambda model: model, **options):
     return replicas.train(strategy, build, compile_model, data, finish=finish), strategy
 
 
-@pytest.mark.parametrize("num_devices, parts", [(2, 1), (4, 1), (4, 4)])
+@pytest.mark.parametrize("num_devices, parts", [(2, 1), pytest.param(4, 1, marks=pytest.mark.conformance), (4, 4)])
 def test_stages_equal_one_device(num_devices, parts):
     data = images()
     found, _ = train_pipeline(residual_network, data, num_devices=num_devices, micro_batches=parts)
@@ -63,6 +63,7 @@ def test_stages_equal_one_device(num_devices, parts):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.conformance
 def test_recurrent_stages_equal_one_device():
     x = NOISE.normal(size=(2 * BATCH, 6, 12)).astype("float32")
     data = replicas.stream(x, np.eye(3, dtype="float32")[np.arange(len(x)) % 3], BATCH)

@@ -45,7 +45,7 @@ def compiling(name, **options):
     return lambda model: model.compile(optimizer(name)(model), LOSS, metrics=["accuracy"], **options)
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=[pytest.param("float32", marks=pytest.mark.conformance), "float64"])
 def precision(request):
     workdir.set_precision(request.param)
     yield request.param

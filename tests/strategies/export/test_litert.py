@@ -1,4 +1,5 @@
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from strategies import export
-from strategies.export import ConversionError, Runner, convert, litert
+from strategies.export import ConversionError, Runner, convert, folding, litert
 from tests.strategies.export import models
 
 
@@ -104,15 +105,15 @@ def test_unreadable_file(tmp_path, content):
         litert.peak_memory_bytes(tmp_path / "a.tflite")
 
 
-def test_a_dead_layer_is_named_where_litert_refuses_the_file(tmp_path):
+def test_a_dead_layer_leaves_the_next_one_its_bias(tmp_path):
     inputs = keras.Input((8, 8, 1), name="images")
     dead = keras.layers.Conv2D(4, 3, activation="relu", bias_initializer=keras.initializers.Constant(-100.0),
                                name="dead")(inputs)
-    model = keras.Model(inputs, keras.layers.Conv2D(4, 3, name="after")(dead))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3, bias_initializer="ones", name="after")(dead))
     samples = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     convert(model, tmp_path / "a.tflite", "int8", representative=samples)
-    with pytest.raises(ValueError, match="such as '.*dead.*', were 0 for all representative samples"):
-        Runner(tmp_path / "a.tflite")
+    runner = Runner(tmp_path / "a.tflite")
+    np.testing.assert_allclose(runner(samples), model(samples), atol=0.02)
 
 
 @pytest.mark.parametrize("inputs, message", [
@@ -131,18 +132,47 @@ def test_several_inputs_need_a_dictionary(folder):
         Runner(folder / "several.tflite")(np.zeros((1, 5)))
 
 
-def test_a_file_that_the_delegate_does_not_survive_runs_without_it(folder, monkeypatch):
-    model = models.conv_norm_relu()
-    images, path = models.inputs_for(model, 4), folder / "float32.tflite"
-    assert Runner(path).delegated
-    monkeypatch.setattr(litert, "_LARGE", 1)
-    assert litert.delegate_takes(path)  # tried, and it lived
-    killed = subprocess.CompletedProcess([], -6)
-    monkeypatch.setattr(litert, "_probe", lambda path, kernels: killed)
-    litert._probed.cache_clear()
+def with_a_channel_that_never_varied():
+    """A depthwise convolution one of whose inputs is always 0, and whose normalisation has learned just that."""
+    inputs = keras.Input([6, 6, 2])
+    x = keras.layers.Conv2D(4, 1, activation="relu", name="before")(inputs)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    outputs = keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=1e-5, name="norm")(x))
+    model = keras.Model(inputs, outputs)
+    kernel, bias = model.get_layer("before").get_weights()
+    model.get_layer("before").set_weights([np.abs(kernel), bias + [0.1, 0.1, 0.1, -100.0]])
+    kernel = model.get_layer("depthwise").get_weights()[0]
+    kernel[..., 3, :] = 20.0
+    model.get_layer("depthwise").set_weights([kernel])
+    model.get_layer("norm").set_weights([np.array(v, np.float32) for v in (
+        [1, 1, 1, 20], [0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0], [1, 1, 1, 1e-15])])
+    return model
+
+
+def test_a_channel_that_never_varied_keeps_its_bias_in_8_bits(tmp_path):
+    model = with_a_channel_that_never_varied()
+    images = np.random.default_rng(0).uniform(0, 1, (32, 6, 6, 2)).astype(np.float32)
+    before = model.get_weights()
+    export.convert(model, tmp_path / "int8.tflite", "int8", representative=images)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    runner = Runner(tmp_path / "int8.tflite")
+    assert runner.delegated
+    np.testing.assert_allclose(runner(images), model(images), atol=0.05)
+    np.testing.assert_allclose(runner(images)[..., 3], 0.4, atol=0.02)
+
+
+def test_a_file_that_the_delegate_does_not_survive_runs_without_it(tmp_path, monkeypatch):
+    model, path = with_a_channel_that_never_varied(), tmp_path / "int8.tflite"
+    images = np.random.default_rng(0).uniform(0, 1, (8, 6, 6, 2)).astype(np.float32)
+    monkeypatch.setattr(folding, "_CONSTANT", 0.0)
+    export.convert(model, path, "int8", representative=images)
+    assert max(litert._ratios(path.read_bytes())) > 256
+    run = subprocess.run([sys.executable, litert._PROBE, path, "default"], capture_output=True)
+    assert run.returncode < 0, "LiteRT takes such files now: `delegate_takes` is no longer needed"
     runner = Runner(path)
     assert not runner.delegated
-    np.testing.assert_allclose(runner(images), model(images), atol=1e-4)
-    row = {**dict.fromkeys(export.COLUMNS), "variant": "float", "format": "float32", "delegated": False}
+    np.testing.assert_allclose(runner(images)[..., :3], model(images)[..., :3], atol=0.05)
+    assert litert.peak_memory_bytes(path) > 0
+    row = {**dict.fromkeys(export.COLUMNS), "variant": "float", "format": "int8", "delegated": False}
     assert "ends the process on this file; run it without" in export.markdown_table([row])
-    litert._probed.cache_clear()
