@@ -26,6 +26,7 @@ class Environment(typing.NamedTuple):
         max_steps: steps after which an episode is cut; None: never.
         draw: (state of one environment, as arrays without batch) -> text; None: it cannot be shown so.
         picture: the same -> image uint8 [H, W, 3]; None: it cannot be shown so.
+        model: `finite.Model`, the tables of a problem of few states; None: it has none.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Environment(typing.NamedTuple):
     max_steps: int | None = None
     draw: Callable | None = None
     picture: Callable | None = None
+    model: typing.Any = None
 
 
 class Running(typing.NamedTuple):
@@ -94,6 +96,11 @@ def where(rows, a, b):
 def split(seed, number):
     """`number` seeds out of one, [number, 2]."""
     return tf.random.experimental.stateless_split(seed, number, alg=ALGORITHM)
+
+
+def fold(seed, number):
+    """Another seed [2] for each whole `number` (a scalar), so that a loop needs no seeds made beforehand."""
+    return tf.random.experimental.stateless_fold_in(seed, number, alg=ALGORITHM)
 
 
 def uniform(shape, seed, low=0.0, high=1.0, dtype=tf.float32):
