@@ -2,9 +2,10 @@
 
 import tf_keras as keras
 
-from apps.reinforcement import naming, networks
-from apps.reinforcement.action_heads import bounds
+from apps.reinforcement import networks
+from apps.reinforcement.action_heads import head_of
 from apps.reinforcement.agents import dqn, policy_gradient
+from apps.reinforcement.agents.agent import compile_network
 from apps.reinforcement.replay_buffer import ReplayBuffer
 
 _EPSILON = 1e-5  # of Adam (Huang et al. 2022, "The 37 implementation details of PPO", 3)
@@ -31,18 +32,33 @@ def agent_of(settings, environment):
         ValueError: the algorithm does not choose such actions.
     """
     check_actions(settings, environment)
+    network, optimizer = network_of(settings, environment)
+    if settings.algorithm == "dqn":
+        return dqn.make(network, optimizer, environment.action_spec, dqn_options(settings))
+    return policy_gradient.make(network, optimizer, environment.action_spec, policy_gradient_options(settings))
+
+
+def compiled_network(settings, environment):
+    """The same network and optimizer, compiled without an agent: what a distribution strategy trains."""
+    network, optimizer = network_of(settings, environment)
+    objectives = dqn.objectives_of() if settings.algorithm == "dqn" else policy_gradient.objectives_of(
+        network, head_of(environment.action_spec), policy_gradient_options(settings))
+    compile_network(network, optimizer, *objectives)
+    return network
+
+
+def network_of(settings, environment):
+    """(new network, new optimizer), not compiled."""
     keras.utils.set_random_seed(settings.seed)
     optimizer = keras.optimizers.Adam(settings.learning_rate, epsilon=_EPSILON,
                                       global_clipnorm=settings.gradient_clip or None)
-    units = tuple(int(part) for part in settings.units.split(","))
     specs = environment.observation_spec, environment.action_spec
-    common = {"units": units, "activation": settings.activation, "seed": settings.seed}
+    common = {"units": tuple(int(part) for part in settings.units.split(",")), "activation": settings.activation,
+              "seed": settings.seed}
     if settings.algorithm == "dqn":
-        network = networks.q_network(*specs, dueling=settings.dueling, **common)
-        return dqn.make(network, optimizer, specs[1], dqn_options(settings))
-    network = networks.policy_network(*specs, value=settings.algorithm != "reinforce" or settings.baseline,
-                                      deviation=settings.deviation, **common)
-    return policy_gradient.make(network, optimizer, specs[1], policy_gradient_options(settings))
+        return networks.q_network(*specs, dueling=settings.dueling, **common), optimizer
+    return networks.policy_network(*specs, value=settings.algorithm != "reinforce" or settings.baseline,
+                                   deviation=settings.deviation, **common), optimizer
 
 
 def dqn_options(settings):
@@ -87,6 +103,3 @@ def check_actions(settings, environment):
     if plays_episodes(settings) and not environment.max_steps:
         raise ValueError(f"reinforce with the discounted objective plays whole episodes, and {environment.name} has no "
                          "limit of steps. Use --objective=average, or --algorithm=a2c.")
-    list(bounds(spec))
-    if settings.algorithm not in naming.DEEP:
-        raise ValueError(f"{settings.algorithm} has no network.")

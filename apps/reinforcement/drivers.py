@@ -140,3 +140,24 @@ def _stacked(environment, policy, rows, time_step, policy_state):
 def batch_major(tensor):
     """[T, B, ...] as [B, T, ...]."""
     return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
+
+
+def python_steps(environment, policy, time_step, num_steps, seed):
+    """As `run_steps`, for environments that are stepped from Python.
+
+    Args:
+        environment: with `step(action) -> TimeStep` for B environments.
+        policy: `policies.Policy` without a state; its action is a program of its own.
+        time_step: what the environments showed last.
+        num_steps, seed: as of `run_steps`.
+
+    Returns:
+        ((), time step, `Trajectory` [B, T, ...]).
+    """
+    rows, seeds = [], split(seed, num_steps)
+    for t in range(num_steps):
+        step = policy.action(time_step, (), seeds[t])
+        after = environment.step(step.action)
+        rows.append(from_transition(time_step, step, after))
+        time_step = after
+    return (), time_step, tf.nest.map_structure(lambda *parts: tf.stack(parts, axis=1), *rows)

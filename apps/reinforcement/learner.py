@@ -52,10 +52,10 @@ class Learner:
         self.state = State(running, time_step, metrics.initial(settings.parallel_environments),
                            self._buffer.initial() if self._buffer else (), tf.constant(0), tf.constant(checking.OK))
         compiled = settings.jit_compile
-        self._advance = tf.function(self._iterations, jit_compile=compiled)
-        self._collect = tf.function(self._acted, jit_compile=compiled)
-        self._learn = tf.function(self._learned, jit_compile=compiled)
-        self._keep = tf.function(self._kept, jit_compile=compiled)
+        self._advance = tf.function(self._iterations, jit_compile=compiled, autograph=False)
+        self._collect = tf.function(self._acted, jit_compile=compiled, autograph=False)
+        self._learn = tf.function(self._learned, jit_compile=compiled, autograph=False)
+        self._keep = tf.function(self._kept, jit_compile=compiled, autograph=False)
 
     def advance(self, until):
         """Acts and learns until the environments have made so many steps in all, or one breaks its specification.
@@ -184,11 +184,11 @@ class Learner:
         seed = self._seeds(self.state)[1]
         after, is_on = self._keep(self.state, running, time_step, rows)
         names = dict.fromkeys(self._names(), 0.0)
-        self.state, before = after, self.state
+        self.state = after
         if not bool(is_on):
             return names
         if self._buffer is None:
-            return names | self._shared.learn_rollout(self.agent, rows, time_step, seed, before)
+            return names | self._shared.learn_rollout(self.agent, rows, time_step, seed)
         if not bool(self._is_warm(after.replay)):
             return names
         replay, found = self._shared.learn_replay(self.agent, self._buffer, after.replay, seed, self._beta(after))

@@ -50,7 +50,7 @@ class Agent(typing.NamedTuple):
     variables: dict
 
 
-def compile_network(network, optimizer, losses, weights, *, jit_compile=False):
+def compile_network(network, optimizer, losses, weights):
     """Compiles a network and makes the slots of its optimizer.
 
     Args:
@@ -58,9 +58,8 @@ def compile_network(network, optimizer, losses, weights, *, jit_compile=False):
         optimizer: of Keras.
         losses: {output: `keras.losses.Loss` of targets [N, k]}.
         weights: {output: number}.
-        jit_compile: of its training step in `fit`.
     """
-    network.compile(optimizer, losses, loss_weights=weights, jit_compile=jit_compile)
+    network.compile(optimizer, losses, loss_weights=weights)
     optimizer.build(network.trainable_variables)
 
 

@@ -46,7 +46,12 @@ class ValuesLoss(keras.losses.Loss):
         return targets[:, 0] * losses.td_loss(values, tf.cast(targets[:, 2], tf.int32), targets[:, 1])[0]
 
 
-def make(network, optimizer, action_spec, options, *, jit_compile=False):
+def objectives_of():
+    """({output: loss}, {output: weight}) with which a network is compiled."""
+    return {"q": ValuesLoss()}, {"q": 1.0}
+
+
+def make(network, optimizer, action_spec, options):
     """An `Agent`.
 
     Args:
@@ -54,7 +59,6 @@ def make(network, optimizer, action_spec, options, *, jit_compile=False):
         optimizer: of Keras, new.
         action_spec: discrete `Spec`.
         options: `Options`.
-        jit_compile: of the training step in `fit`.
 
     Returns:
         `Agent`. Its `train(experience, weights)` makes one step: experience is `Trajectory` [K, n + 1, ...], weights
@@ -62,8 +66,8 @@ def make(network, optimizer, action_spec, options, *, jit_compile=False):
         and `num_steps`, the steps of the environments so far, on which epsilon depends.
     """
     target = copy_model(network)
-    objectives, weights = {"q": ValuesLoss()}, {"q": 1.0}
-    compile_network(network, optimizer, objectives, weights, jit_compile=jit_compile)
+    objectives, weights = objectives_of()
+    compile_network(network, optimizer, objectives, weights)
     num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="num_steps")
     epsilon = exploration.schedule("linear", options.start, options.end, max(options.steps, 1))
 
@@ -76,10 +80,11 @@ def make(network, optimizer, action_spec, options, *, jit_compile=False):
     def train(experience, importance):
         batch, error = rows(experience, importance)
         found = train_step(network, objectives, weights, batch)
-        update_target(network, target, options)
+        now = network.optimizer.iterations
+        move_target(network.weights, target.weights, options, now - 1, now)
         return LossInfo(found["q"], {"td_error": error})
 
-    variables = {f"target/{i:04d}": variable for i, variable in enumerate(target.weights)}
+    variables = {f"target_{i:04d}": variable for i, variable in enumerate(target.weights)}
     collect = policies.epsilon_greedy(values, action_spec, lambda: epsilon(num_steps))
     return Agent(network, policies.greedy(values, action_spec), collect, train, rows, (),
                  variables | {"num_steps": num_steps})
@@ -100,9 +105,9 @@ def rows_of(network, target, options, experience, importance):
     return Rows(observation, {"q": tf.stop_gradient(targets)}), tf.abs(error)
 
 
-def update_target(network, target, options):
-    """Moves the target network, in the steps of the optimizer in which it is due."""
-    is_due = tf.equal(network.optimizer.iterations % options.target_period, 0)
-    share = tf.where(is_due, options.target_share, 0.0)
-    for old, new in zip(target.weights, network.weights, strict=True):
+def move_target(weights, target, options, before, after):
+    """Moves the target network's weights as the steps of learning from number `before` to `after` ask for."""
+    due = after // options.target_period - before // options.target_period
+    share = 1 - (1 - options.target_share) ** tf.cast(due, tf.float32)
+    for old, new in zip(target, weights, strict=True):
         old.assign(old + share * (new - old))

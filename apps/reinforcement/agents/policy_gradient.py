@@ -88,7 +88,15 @@ class ValueLoss(keras.losses.Loss):
         return targets[:, 0] * losses.value_loss(values[:, 0], targets[:, 1], targets[:, 2], self._clip)
 
 
-def make(network, optimizer, action_spec, options, *, jit_compile=False):
+def objectives_of(network, head, options):
+    """({output: loss}, {output: weight}) with which a network is compiled."""
+    losses_of = {"policy": PolicyLoss(head, clip=options.clip, entropy_weight=options.entropy_weight)}
+    if "value" in network.output_names:
+        losses_of["value"] = ValueLoss(options.value_clip)
+    return losses_of, {name: {"policy": 1.0, "value": options.value_weight}[name] for name in losses_of}
+
+
+def make(network, optimizer, action_spec, options):
     """An `Agent`.
 
     Args:
@@ -96,18 +104,14 @@ def make(network, optimizer, action_spec, options, *, jit_compile=False):
         optimizer: of Keras, new.
         action_spec: `Spec`.
         options: `Options`.
-        jit_compile: of the training step in `fit`.
 
     Returns:
         `Agent`. Its `train(experience, next_time_step, seed, is_on)` makes all steps of an update: the time step is the
         one after the experience, the seed that of the minibatches, and without `is_on` the weights stay.
     """
     head = head_of(action_spec)
-    objectives = {"policy": PolicyLoss(head, clip=options.clip, entropy_weight=options.entropy_weight)}
-    weights = {"policy": 1.0}
-    if "value" in network.output_names:
-        objectives["value"], weights["value"] = ValueLoss(options.value_clip), options.value_weight
-    compile_network(network, optimizer, objectives, weights, jit_compile=jit_compile)
+    objectives, weights = objectives_of(network, head, options)
+    compile_network(network, optimizer, objectives, weights)
 
     def parameters(observation):
         return network(observation)["policy"]

@@ -1,0 +1,94 @@
+"""How good a policy is: the returns of whole episodes, played by a compiled program or by an exported file."""
+
+import numpy as np
+import tensorflow as tf
+
+from apps.reinforcement import drivers
+from apps.reinforcement.action_heads import legal_action
+from apps.reinforcement.environments import environment as environment_lib
+
+_EPISODES = 0xE7A1  # keeps the seeds of trials apart from those of training
+
+
+class Evaluator:
+    """Plays episodes of a policy, always as many.
+
+    Args:
+        environment: `Environment`, or one that is stepped from Python.
+        policy: `policies.Policy`.
+        episodes: how many.
+        max_steps: after which an episode is cut where the environment has no limit.
+        jit_compile: whether XLA compiles it.
+    """
+
+    def __init__(self, environment, policy, episodes, max_steps, *, jit_compile=True):
+        self._environment, self._episodes = environment, episodes
+        self._limit = environment.max_steps or max_steps
+        self._is_pure = isinstance(environment, environment_lib.Environment)
+
+        def play(seed):
+            return drivers.evaluate(environment, policy, episodes, seed, max_steps=self._limit)
+
+        self._play = tf.function(play, jit_compile=jit_compile, autograph=False)
+        self._policy = policy
+
+    def __call__(self, seed):
+        """(returns float32 [E], lengths int32 [E]) of the episodes that belong to a whole number."""
+        key = tf.constant([seed, _EPISODES], tf.int32)
+        if self._is_pure:
+            returns, lengths = self._play(key)
+            return returns.numpy(), lengths.numpy()
+        return drivers.python_evaluate(self._environment, self._policy, self._episodes, seed, self._limit)
+
+
+def actions_of(action_spec, outputs):
+    """The greedy actions, NumPy [N, ...], of an acting network's outputs: values or logits [N, A], means [N, D]."""
+    if action_spec.is_discrete:
+        return np.argmax(outputs, axis=-1).astype(np.int32)
+    return legal_action(action_spec, np.reshape(outputs, [-1, *action_spec.shape])).astype(np.float32)
+
+
+class FileTrial:
+    """Plays the same episodes with any function from observations to outputs, such as a file in LiteRT.
+
+    Args:
+        environment, episodes, max_steps: as of `Evaluator`; the environment a pure one.
+        seed: whole number that the episodes belong to.
+    """
+
+    def __init__(self, environment, episodes, max_steps, seed):
+        self._environment, self._episodes = environment, episodes
+        self._limit = environment.max_steps or max_steps
+        self._seed = tf.constant([seed, _EPISODES], tf.int32)
+        self._step = tf.function(
+            lambda running, action, seed: environment_lib.step(environment, running, action, seed), jit_compile=True,
+            autograph=False)
+
+    def returns(self, predict):
+        """Returns, float64 [E]; `predict` takes and gives NumPy arrays."""
+        seeds = environment_lib.split(self._seed, self._limit + 1)
+        running, time_step = environment_lib.reset(self._environment, self._episodes, seeds[-1])
+        total, playing = np.zeros(self._episodes), np.ones(self._episodes, bool)
+        action = np.zeros([self._episodes, *self._environment.action_spec.shape],
+                          self._environment.action_spec.dtype.as_numpy_dtype)
+        for t in range(self._limit):
+            outputs = predict(time_step.observation.numpy()[playing])  # those that are over need no answer
+            action[playing] = actions_of(self._environment.action_spec, outputs)
+            running, time_step = self._step(running, tf.constant(action), seeds[t])
+            total += np.where(playing, time_step.reward.numpy(), 0)
+            playing &= ~time_step.is_last().numpy()
+            if not playing.any():
+                break
+        return total
+
+
+def observations(environment, policy, number, seed, max_steps):
+    """`number` observations, NumPy [N, ...], of episodes of a policy, in an order by chance."""
+    batch = 16
+    steps = max(-(-4 * number // batch), 1)
+    key = tf.constant([seed, _EPISODES + 1], tf.int32)
+    begin, act = environment_lib.split(key, 2)
+    running, time_step = environment_lib.reset(environment, batch, begin)
+    rows = drivers.run_steps(environment, policy, running, time_step, (), min(steps, max(max_steps, steps)), act)[3]
+    seen = rows.observation.numpy().reshape([-1, *rows.observation.shape[2:]])
+    return seen[np.random.default_rng(seed).permutation(len(seen))[:number]]
