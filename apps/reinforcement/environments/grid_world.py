@@ -86,23 +86,6 @@ def parse(plan):
     return signs
 
 
-def path(table, policy, state):
-    """The states that a policy goes through from `state`, most probable successors only, to an end or a circle.
-
-    Args:
-        table: `finite.Model`.
-        policy: int [S], an action for each state.
-        state: where to begin.
-    """
-    states = [int(state)]
-    while not table.terminal[states[-1]]:
-        after = int(np.argmax(table.transitions[states[-1], policy[states[-1]]]))
-        if after in states:
-            return states
-        states.append(after)
-    return states
-
-
 def show_policy(environment, plan, policy):
     """A plan with an arrow on each piece of ground, as text.
 
