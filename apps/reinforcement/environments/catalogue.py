@@ -1,11 +1,23 @@
 """Every environment by name."""
 
+from apps.reinforcement.environments.acrobot import acrobot
 from apps.reinforcement.environments.cart_pole import cart_pole
+from apps.reinforcement.environments.gambler import gambler
+from apps.reinforcement.environments.grid_world import cliff_walk, grid_world
+from apps.reinforcement.environments.mountain_car import mountain_car, mountain_car_continuous
+from apps.reinforcement.environments.pendulum import pendulum
 from apps.reinforcement.environments.shortest_path import shortest_path
 from layers.checking import unknown_name
 
 ENVIRONMENTS = {
+    "acrobot": acrobot,
     "cart_pole": cart_pole,
+    "cliff_walk": cliff_walk,
+    "gambler": gambler,
+    "grid_world": grid_world,
+    "mountain_car": mountain_car,
+    "mountain_car_continuous": mountain_car_continuous,
+    "pendulum": pendulum,
     "shortest_path": shortest_path,
 }
 

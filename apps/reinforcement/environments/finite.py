@@ -102,6 +102,31 @@ def environment(name, table, *, max_steps=None, draw=None, picture=None):
     return Environment(name, states, actions, initial, dynamics, lambda state: state, max_steps, draw, picture, table)
 
 
+def path(table, policy, state):
+    """The states that a policy goes through from `state`, most probable successors only, to an end or a circle.
+
+    Args:
+        table: `Model`.
+        policy: int [S], an action for each state.
+        state: where to begin.
+    """
+    states = [int(state)]
+    while not table.terminal[states[-1]]:
+        after = int(np.argmax(table.transitions[states[-1], policy[states[-1]]]))
+        if after in states:
+            return states
+        states.append(after)
+    return states
+
+
+def path_text(table, policy, state):
+    """That path as text: "0 -> 1 -> 4", with what it earns, undiscounted."""
+    states = path(table, policy, state)
+    gained = sum(table.rewards[a, policy[a], b] for a, b in zip(states[:-1], states[1:]))
+    end = "" if table.terminal[states[-1]] else ", and goes round from there"
+    return f"{' -> '.join(map(str, states))}{end}: {len(states) - 1} steps, return {gained:g}"
+
+
 def _check_probabilities(name, array):
     sums = array.sum(axis=-1)
     if not np.all(array >= 0) or not np.all(np.abs(sums - 1) <= _SUM):

@@ -6,11 +6,11 @@ from apps.reinforcement.environments import finite
 
 NO_WAY = -1.0
 # Row: where one is; column: where one goes, which is the action. The doors:
-#     1-2-3
+#     0-1-2
 #       | |
-#     4 5 6
+#     3 4 5
 #     | |
-#     7-8-9
+#     6-7-8
 REWARDS = np.array([
     [-1, 0, -1, -1, -1, -1, -1, -1, -1],
     [0, -1, 0, -1, 0, -1, -1, -1, -1],
@@ -55,7 +55,7 @@ def shortest_path(rewards=REWARDS, goal=GOAL, *, discount=0.9, max_steps=100):
 
 def _plan(state):
     """The nine rooms as text: who is where in brackets."""
-    rooms = [f"[{s + 1}]" if s == state else f" {s + 1} " for s in range(9)]
+    rooms = [f"[{s}]" if s == state else f" {s} " for s in range(9)]
     lines = []
     for row in range(3):
         line = rooms[3 * row]
