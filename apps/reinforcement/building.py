@@ -66,7 +66,7 @@ def dqn_options(settings):
     return dqn.Options(
         discount=settings.discount, double=settings.double, target_period=settings.target_period,
         target_share=settings.target_share, start=settings.exploration_start, end=settings.exploration_end,
-        steps=int(settings.exploration_share * total_steps(settings)))
+        steps=settings.exploration_steps)
 
 
 def policy_gradient_options(settings):
@@ -78,6 +78,18 @@ def policy_gradient_options(settings):
         value_weight=settings.value_weight, entropy_weight=settings.entropy_weight,
         normalize=settings.normalize_advantages, objective=settings.objective, exact=settings.exact_discount,
         passes=settings.passes if is_ppo else 1, minibatch=settings.batch_size if is_ppo else 0)
+
+
+def minibatch_of(settings, environment):
+    """(rows of a minibatch, minibatches of an iteration)."""
+    if settings.algorithm == "dqn":
+        return settings.batch_size, settings.updates
+    steps = environment.max_steps if plays_episodes(settings) else settings.rollout
+    rows = settings.parallel_environments * steps
+    if settings.algorithm != "ppo":
+        return rows, 1
+    size = min(settings.batch_size or rows, rows)
+    return size, settings.passes * (rows // size)
 
 
 def replay_of(settings, row):

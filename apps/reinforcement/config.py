@@ -72,9 +72,9 @@ class Config(TrainingConfig):
                              choices=("", *naming.EXPLORATIONS))
     exploration_start: float = field(-1.0, "Epsilon, temperature or width of the confidence at the beginning.",
                                      minimum=-1)
-    exploration_end: float = field(-1.0, "The same from --exploration_share of the run on.", minimum=-1)
-    exploration_share: float = field(-1.0, "Part of the run over which it changes, in equal steps.", minimum=-1,
-                                     maximum=1)
+    exploration_end: float = field(-1.0, "The same from --exploration_steps on.", minimum=-1)
+    exploration_steps: int = field(-1, "Steps over which it changes: of all environments together (dqn), of each "
+                                       "learner (tables).", minimum=-1)
     step_size: float = field(-1.0, "Share of the error that an entry of a table takes.", minimum=-1, maximum=1,
                              search=Range(0.01, 1.0, log=True))
     step_size_power: float = field(-1.0, "Its fall: the n-th change of an entry takes step_size / n^power.", minimum=-1,

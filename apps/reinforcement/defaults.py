@@ -10,8 +10,11 @@ _ALL = {"steps_per_epoch": 5000, "parallel_environments": 16, "rollout": 32, "di
         "final_rate": 1.0, "batch_size": 256, "gradient_clip": 0.5, "units": "64,64", "activation": "tanh",
         "advantage_decay": 0.95, "entropy_weight": 0.0, "passes": 10, "replay_capacity": 50_000, "warmup_steps": 1000,
         "updates": 16, "target_period": 10, "target_share": 1.0, "exploration": "epsilon_greedy",
-        "exploration_start": 1.0, "exploration_end": 0.05, "exploration_share": 0.5, "step_size": 0.1,
+        "exploration_start": 1.0, "exploration_end": 0.05, "exploration_steps": 10_000, "step_size": 0.1,
         "step_size_power": 0.0}
+
+_TABLE = {"steps_per_epoch": 100, "parallel_environments": 8, "exploration_start": 0.1, "exploration_end": 0.1,
+          "exploration_steps": 1}
 
 _ALGORITHMS = {
     "ppo": {"learning_rate": 3e-4, "rollout": 128, "passes": 10, "entropy_weight": 0.001},
@@ -19,33 +22,29 @@ _ALGORITHMS = {
     "reinforce": {"learning_rate": 3e-3, "gradient_clip": 0.5},
     "dqn": {"learning_rate": 1e-3, "rollout": 4, "batch_size": 64, "gradient_clip": 10.0, "units": "128,128",
             "activation": "relu", "updates": 16},
-    "monte_carlo": {"steps_per_epoch": 500},
-    "sarsa": {"steps_per_epoch": 500},
-    "expected_sarsa": {"steps_per_epoch": 500},
-    "q_learning": {"steps_per_epoch": 500},
-    "policy_evaluation": {"steps_per_epoch": 1000},
-    "policy_iteration": {"steps_per_epoch": 1000},
-    "value_iteration": {"steps_per_epoch": 1000},
-    "epsilon_greedy": {"steps_per_epoch": 1000},
-    "lin_ucb": {"steps_per_epoch": 1000},
-    "thompson_sampling": {"steps_per_epoch": 1000},
+    **dict.fromkeys(("monte_carlo", "sarsa", "expected_sarsa", "q_learning"), _TABLE),
+    **dict.fromkeys(("policy_evaluation", "policy_iteration", "value_iteration"), {}),
+    **dict.fromkeys(("epsilon_greedy", "lin_ucb", "thompson_sampling"), {"steps_per_epoch": 1000}),
 }
 
 DEFAULTS = {
     ("ppo", "cart_pole"): {"parallel_environments": 8, "rollout": 32, "passes": 20, "discount": 0.98,
                            "advantage_decay": 0.8, "learning_rate": 1e-3, "final_rate": 0.0, "entropy_weight": 0.0},
-    ("dqn", "cart_pole"): {"rollout": 16, "updates": 64, "learning_rate": 1e-3, "exploration_share": 0.16},
+    ("dqn", "cart_pole"): {"rollout": 16, "updates": 64, "learning_rate": 1e-3, "exploration_steps": 8000},
 }
 
 
-def resolve(config):
-    """The configuration with a value in every field that was left to this table."""
-    table = {**_ALL, **_ALGORITHMS[config.algorithm], **DEFAULTS.get((config.algorithm, config.env), {})}
+def resolve(config, environment):
+    """The configuration with a value in every field that was left to this table.
+
+    A problem with a model brings its own discount.
+    """
+    problem = {} if environment.model is None else {"discount": environment.model.discount}
+    table = {**_ALL, **problem, **_ALGORITHMS[config.algorithm], **DEFAULTS.get((config.algorithm, config.env), {})}
     return config.replace(**{name: value for name, value in table.items() if getattr(config, name) in (-1, "")})
 
 
-def resolved(config):
-    """{field: value} that the table gave: for the record of a run."""
-    after = resolve(config)
-    return {item.name: getattr(after, item.name) for item in dataclasses.fields(config)
-            if getattr(after, item.name) != getattr(config, item.name)}
+def differences(config, settings):
+    """{field: value} that the table gave."""
+    return {item.name: getattr(settings, item.name) for item in dataclasses.fields(config)
+            if getattr(settings, item.name) != getattr(config, item.name)}

@@ -36,13 +36,6 @@ class SharedNetwork:
         self.step = 0
         self._rows = {}
 
-    def check(self, agent):
-        """Raises ValueError when the strategy cannot train with minibatches of this size."""
-        settings = self._settings
-        number = settings.parallel_environments * settings.rollout
-        size = number if settings.algorithm in ("a2c", "reinforce") else settings.batch_size
-        self._strategy.check(agent.network, splits.Stream(max(number, size), size, None, is_training=True))
-
     def act_with(self, agent):
         """Gives an agent the weights that have been learned."""
         agent.network.set_weights(self._strategy.gather(self.model).get_weights())

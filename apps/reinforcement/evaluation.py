@@ -82,13 +82,11 @@ class FileTrial:
         return total
 
 
-def observations(environment, policy, number, seed, max_steps):
-    """`number` observations, NumPy [N, ...], of episodes of a policy, in an order by chance."""
+def observations(environment, policy, number, seed):
+    """`number` observations, NumPy [N, ...], out of four times as many steps of a policy."""
     batch = 16
-    steps = max(-(-4 * number // batch), 1)
-    key = tf.constant([seed, _EPISODES + 1], tf.int32)
-    begin, act = environment_lib.split(key, 2)
+    begin, act = environment_lib.split(tf.constant([seed, _EPISODES + 1], tf.int32), 2)
     running, time_step = environment_lib.reset(environment, batch, begin)
-    rows = drivers.run_steps(environment, policy, running, time_step, (), min(steps, max(max_steps, steps)), act)[3]
+    rows = drivers.run_steps(environment, policy, running, time_step, (), -(-4 * number // batch), act)[3]
     seen = rows.observation.numpy().reshape([-1, *rows.observation.shape[2:]])
     return seen[np.random.default_rng(seed).permutation(len(seen))[:number]]

@@ -64,7 +64,7 @@ def q_network(observation_spec, action_spec, *, units, activation="relu", duelin
 def policy_network(observation_spec, action_spec, *, units, activation="tanh", value=True, deviation=1.0, seed=0):
     """Parameters of a policy, output `policy` [B, P], and of a baseline, output `value` [B, 1], with layers of its own.
 
-    Orthogonal weights, the policy's last layer scaled by 0.01 (Andrychowicz et al. 2021, arXiv 2006.05990, section 3.2).
+    Orthogonal weights, the policy's last layer scaled by 0.01 (Andrychowicz et al. 2021, arXiv 2006.05990, 3.2).
 
     Args:
         observation_spec, action_spec, units, activation, seed: as of `q_network`; actions of either kind.
