@@ -1,4 +1,4 @@
-"""What the outputs of a policy network mean: logits of a categorical, or mean and logarithm of the deviation of a Gaussian.
+"""What the outputs of a policy network mean: logits of a categorical, or means and log deviations of a Gaussian.
 
 B batch, A actions, D numbers of a continuous action.
 """
@@ -110,5 +110,6 @@ def legal_action(action_spec, raw, library=np):
 
 def bounds(spec):
     """(minimum, maximum) of a `Spec` as float64 arrays of its shape; infinite where it gives none."""
-    low, high = (-math.inf if spec.minimum is None else spec.minimum, math.inf if spec.maximum is None else spec.maximum)
-    return (np.broadcast_to(np.asarray(value, np.float64), spec.shape) for value in (low, high))
+    low = -math.inf if spec.minimum is None else spec.minimum
+    high = math.inf if spec.maximum is None else spec.maximum
+    return tuple(np.broadcast_to(np.asarray(value, np.float64), spec.shape) for value in (low, high))

@@ -25,8 +25,9 @@ def write(run, network, environment, policy):
     config, acting = run.config, networks.acting_network(network)
     samples = observations_of(environment, policy, config)
     expected = evaluation.actions_of(environment.action_spec, export.predict(acting, samples))
-    trial = evaluation.FileTrial(environment, config.eval_episodes, config.eval_steps, _SEED) \
-        if isinstance(environment, Environment) else None
+    formats, trial = formats_of(config), None
+    if formats and isinstance(environment, Environment):
+        trial = evaluation.FileTrial(environment, config.eval_episodes, config.eval_steps, _SEED)
     shares = []
 
     def evaluate(predict):
@@ -34,8 +35,7 @@ def write(run, network, environment, policy):
         shares.append(share_of_equal(environment.action_spec, actions, expected))
         return np.nan if trial is None else trial.returns(predict).mean()
 
-    formats = ["keras", *formats_of(config)]
-    rows = export.export_all(acting, run.path, samples=samples, formats=formats, representative=samples,
+    rows = export.export_all(acting, run.path, samples=samples, formats=["keras", *formats], representative=samples,
                              evaluate=evaluate, metric="return", variant=config.algorithm)
     export.write_csv(rows, run.path / "report.csv")
     found = {f"equal_actions_{row['format']}": share for row, share in zip(rows, shares, strict=True)}

@@ -94,8 +94,8 @@ def rows_of(network, target, options, experience, importance):
     """(`Rows` [K, ...], |error| [K]): what the network is to learn from n-step experience [K, n + 1, ...]."""
     size = experience.reward.shape[1] - 1
     is_last = tf.equal(experience.step_type, int(StepType.LAST))
-    reward, discount, steps = losses.n_step(experience.reward[:, :size], options.discount * experience.discount[:, :size],
-                                            is_last)
+    discounts = options.discount * experience.discount[:, :size]
+    reward, discount, steps = losses.n_step(experience.reward[:, :size], discounts, is_last)
     following = tf.gather(experience.observation, steps, batch_dims=1)
     observation, action = experience.observation[:, 0], experience.action[:, 0]
     ahead = network(following)["q"] if options.double else None
