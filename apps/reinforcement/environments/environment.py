@@ -104,5 +104,11 @@ def fold(seed, number):
 
 
 def uniform(shape, seed, low=0.0, high=1.0, dtype=tf.float32):
-    """Uniform numbers in [low, high)."""
-    return tf.random.stateless_uniform(shape, seed, low, high, dtype, alg=ALGORITHM)
+    """Uniform numbers in [low, high), float32 or float64; the same with and without XLA.
+
+    Made of random bits, since TensorFlow and XLA make different floating-point numbers of them.
+    """
+    bits, word, kept = (64, tf.uint64, 53) if dtype == tf.float64 else (32, tf.uint32, 24)
+    drawn = tf.random.stateless_uniform(shape, seed, None, None, word, alg=ALGORITHM)
+    whole = tf.cast(tf.bitwise.right_shift(drawn, tf.constant(bits - kept, word)), tf.int64 if bits == 64 else tf.int32)
+    return low + tf.cast(whole, dtype) * (2.0**-kept * (high - low))
