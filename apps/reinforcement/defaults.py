@@ -9,7 +9,7 @@ import dataclasses
 _ALL = {"steps_per_epoch": 5000, "parallel_environments": 16, "rollout": 32, "discount": 0.99, "learning_rate": 1e-3,
         "final_rate": 1.0, "batch_size": 256, "gradient_clip": 0.5, "units": "64,64", "activation": "tanh",
         "advantage_decay": 0.95, "entropy_weight": 0.0, "passes": 10, "replay_capacity": 50_000, "warmup_steps": 1000,
-        "updates": 16, "target_period": 10, "target_share": 1.0, "exploration": "epsilon_greedy",
+        "updates": 16, "target_period": 128, "target_share": 1.0, "exploration": "epsilon_greedy",
         "exploration_start": 1.0, "exploration_end": 0.05, "exploration_steps": 10_000, "step_size": 0.1,
         "step_size_power": 0.0}
 
