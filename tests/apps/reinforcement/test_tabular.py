@@ -84,12 +84,12 @@ def in_loops(environment, options, seed, num_episodes):
     Options("sarsa", discount=0.9, schedule="linear", start=1.0, end=0.1, steps=60, trace_decay=0.7),
     Options("q_learning", discount=0.9, start=0.3, trace_decay=0.8, traces="replacing", initial_value=0.5),
     Options("expected_sarsa", discount=0.9, exploration="boltzmann", start=0.2, end=0.2),
-    Options("monte_carlo", discount=0.9, start=0.5, step_size=1.0, step_size_power=1.0),
-    Options("monte_carlo", discount=0.9, exploration="ucb", start=0.7, visits="every")],
+    Options("monte_carlo", discount=0.9, exploration="ucb", start=0.5, step_size=1.0, step_size_power=1.0),
+    Options("monte_carlo", discount=0.9, start=0.7, visits="every")],
     ids=lambda options: f"{options.algorithm}-{options.exploration}-{options.trace_decay:g}")
 def test_tables_equal_loops(options):
-    result = tabular.learn(SMALL, options, 5, num_episodes=15)
-    values, counts = in_loops(SMALL, options, 5, 15)
+    result = tabular.learn(SMALL, options, 5, num_episodes=8)
+    values, counts = in_loops(SMALL, options, 5, 8)
     np.testing.assert_array_equal(result.state.counts[0], counts)
     np.testing.assert_allclose(result.values[0], values, rtol=1e-9, atol=1e-12)
     assert result.lengths.sum() == result.state.steps[0]
@@ -100,13 +100,13 @@ def test_learners_do_not_influence_each_other_and_resume_exactly():
     options = Options("sarsa", discount=0.9, schedule="exponential", start=1.0, end=0.01, steps=200, trace_decay=0.5,
                       num_learners=3)
     whole = tabular.learn(SMALL, options, 7, num_episodes=20)
-    first = tabular.learn(SMALL, options, 7, num_episodes=10)
-    rest = tabular.learn(SMALL, options, 0, num_episodes=10, state=first.state)
-    for one, other in zip(whole.state, rest.state):
+    program = tabular.program(SMALL, options, 10)
+    half, first_returns, _ = program(tabular.begin(SMALL, options, 7))
+    rest, rest_returns, _ = program(half)
+    for one, other in zip(whole.state, rest):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(whole.returns, np.concatenate([first.returns, rest.returns]))
-    other = first.state._replace(values=first.state.values + np.array([0, 0, 1])[:, None, None])
-    changed = tabular.learn(SMALL, options, num_episodes=10, state=other)
+    np.testing.assert_array_equal(whole.returns, np.concatenate([first_returns, rest_returns]))
+    changed, *_ = program(half._replace(values=half.values + np.array([0, 0, 1.0])[:, None, None]))
     np.testing.assert_array_equal(changed.values[:2], rest.values[:2])
     assert not np.array_equal(changed.values[2], rest.values[2])
     assert not np.array_equal(whole.values[0], whole.values[1])

