@@ -90,11 +90,23 @@ def learn(environment, policy, options, seed=0, *, num_episodes, state=None):
     Raises:
         ValueError: no numbered states or actions, or no limit of steps.
     """
-    check(environment)
     if state is None:
-        shape = [options.num_learners, environment.observation_spec.num_values]
-        state = State(tf.fill(shape, tf.constant(options.initial_value, tf.float64)), tf.constant(0),
-                      tf.constant([seed, 0], tf.int32))
+        state = begin(environment, options, seed)
+    found = program(environment, policy, options, num_episodes)(State(*map(tf.convert_to_tensor, state)))
+    return found.values.numpy(), State(*(part.numpy()[-1] for part in found))
+
+
+def begin(environment, options, seed):
+    """The `State` before the first episode."""
+    check(environment)
+    shape = [options.num_learners, environment.observation_spec.num_values]
+    return State(tf.fill(shape, tf.constant(options.initial_value, tf.float64)), tf.constant(0),
+                 tf.constant([seed, 0], tf.int32))
+
+
+def program(environment, policy, options, num_episodes):
+    """Compiles `num_episodes` episodes: State -> State with a first axis of episodes, as they were after each."""
+    check(environment)
     chances = tf.constant(policy, tf.float64)
 
     @tf.function(jit_compile=True)
@@ -106,8 +118,7 @@ def learn(environment, policy, options, seed=0, *, num_episodes, state=None):
 
         return tf.scan(one, tf.range(num_episodes), state)
 
-    found = episodes(State(*map(tf.convert_to_tensor, state)))
-    return found.values.numpy(), State(*(part.numpy()[-1] for part in found))
+    return episodes
 
 
 def play(environment, chances, seed, number):

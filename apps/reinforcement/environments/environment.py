@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from apps.reinforcement.trajectories import Spec, StepType, TimeStep
 
-ALGORITHM = "philox"  # the same numbers with and without XLA
+ALGORITHM = "philox"  # the same bits with and without XLA
 
 
 class Environment(typing.NamedTuple):
@@ -104,11 +104,13 @@ def fold(seed, number):
 
 
 def uniform(shape, seed, low=0.0, high=1.0, dtype=tf.float32):
-    """Uniform numbers in [low, high), float32 or float64; the same with and without XLA.
+    """Uniform numbers in [low, high), float32 or float64.
 
-    Made of random bits, since TensorFlow and XLA make different floating-point numbers of them.
+    Made of random bits, which are the same with and without XLA; TensorFlow's own uniform numbers are not: the two
+    take different bits of the same words.
     """
-    bits, word, kept = (64, tf.uint64, 53) if dtype == tf.float64 else (32, tf.uint32, 24)
-    drawn = tf.random.stateless_uniform(shape, seed, None, None, word, alg=ALGORITHM)
-    whole = tf.cast(tf.bitwise.right_shift(drawn, tf.constant(bits - kept, word)), tf.int64 if bits == 64 else tf.int32)
-    return low + tf.cast(whole, dtype) * (2.0**-kept * (high - low))
+    words, spare, scale = (tf.uint64, 11, 2.0**-53) if dtype == tf.float64 else (tf.uint32, 8, 2.0**-24)
+    bits = tf.random.stateless_uniform(shape, seed, None, None, words, alg=ALGORITHM)
+    signed = tf.int64 if dtype == tf.float64 else tf.int32
+    numbers = tf.cast(tf.cast(tf.bitwise.right_shift(bits, tf.constant(spare, words)), signed), dtype) * scale
+    return numbers if (low, high) == (0.0, 1.0) else low + (high - low) * numbers

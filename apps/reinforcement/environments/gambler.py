@@ -8,9 +8,9 @@ from apps.reinforcement.environments import finite
 def gambler(goal=100, heads=0.4, *, max_steps=1000):
     """Bet on a coin until the goal is reached, reward 1, or all is lost.
 
-    The state is the capital, 0 to `goal`. Action a stakes a + 1, or what the gambler has, or what is missing to the
-    goal, whichever is least; to stake nothing, which the book allows, would change no value and never end. An episode
-    begins with any capital.
+    The state is the capital, 0 to `goal`. Action a stakes a + 1; more than the gambler has, or than is missing to the
+    goal, is against the rules and loses all. To stake nothing, which the book allows, would change no value and never
+    end. An episode begins with any capital.
 
     Args:
         goal: at least 2.
@@ -28,7 +28,10 @@ def gambler(goal=100, heads=0.4, *, max_steps=1000):
     rewards = np.zeros_like(transitions)
     for capital in range(1, goal):
         for action in range(num_actions):
-            stake = min(action + 1, capital, goal - capital)
+            stake = action + 1
+            if stake > min(capital, goal - capital):
+                transitions[capital, action, 0] = 1
+                continue
             transitions[capital, action, capital + stake] = heads
             transitions[capital, action, capital - stake] = 1 - heads
     rewards[1:goal, :, goal] = 1

@@ -79,7 +79,7 @@ def parse(plan):
     signs = np.array([list(line) for line in lines])
     unknown = sorted(set(signs.ravel()) - set(_SIGNS))
     if unknown:
-        raise ValueError(f"A plan is made of the signs {_SIGNS}; received {unknown[0]!r}.")
+        raise ValueError(f"A plan is made of the signs {_SIGNS}; received {str(unknown[0])!r}.")
     if np.sum(signs == "S") != 1 or not np.any(signs == "G"):
         raise ValueError(f"A plan has one start S and at least one goal G; received {np.sum(signs == 'S')} and "
                          f"{np.sum(signs == 'G')}.")
