@@ -44,6 +44,11 @@ def resolve(config, environment):
     return config.replace(**{name: value for name, value in table.items() if getattr(config, name) in (-1, "")})
 
 
+def names():
+    """The fields that the table fills."""
+    return sorted({name for table in (_ALL, *_ALGORITHMS.values(), *DEFAULTS.values()) for name in table})
+
+
 def differences(config, settings):
     """{field: value} that the table gave."""
     return {item.name: getattr(settings, item.name) for item in dataclasses.fields(config)
