@@ -1,6 +1,8 @@
 """Every environment by name."""
 
+from apps.reinforcement.environments import campaign_mail, traffic_light
 from apps.reinforcement.environments.acrobot import acrobot
+from apps.reinforcement.environments.advertising import advertising
 from apps.reinforcement.environments.cart_pole import cart_pole
 from apps.reinforcement.environments.gambler import gambler
 from apps.reinforcement.environments.grid_world import cliff_walk, grid_world
@@ -11,6 +13,8 @@ from layers.checking import unknown_name
 
 ENVIRONMENTS = {
     "acrobot": acrobot,
+    "advertising": advertising,
+    "campaign_mail": campaign_mail.campaign_mail,
     "cart_pole": cart_pole,
     "cliff_walk": cliff_walk,
     "gambler": gambler,
@@ -19,7 +23,10 @@ ENVIRONMENTS = {
     "mountain_car_continuous": mountain_car_continuous,
     "pendulum": pendulum,
     "shortest_path": shortest_path,
+    "traffic_light": traffic_light.traffic_light,
 }
+# What anybody would try first: () -> {name: policy, observation -> action}.
+BASELINES = {"campaign_mail": campaign_mail.baselines, "traffic_light": traffic_light.baselines}
 
 
 def make(name):
