@@ -20,7 +20,7 @@ class Config(TrainingConfig):
     steps_per_epoch: int = field(-1, "Steps of the environments in an epoch, over all of them; of a table, episodes of "
                                      "each learner; of dynamic programming, sweeps; of a bandit, rounds.", minimum=-1)
     stop_return: str = field("", "Mean return of the greedy policy at which the run may end. Empty: never.")
-    eval_episodes: int = field(100, "Episodes in which the greedy policy is tried.", minimum=1)
+    eval_episodes: int = field(-1, "Episodes in which the greedy policy is tried.", minimum=-1)
     eval_steps: int = field(1000, "Steps after which such an episode is cut where the environment has no limit.",
                             minimum=1)
     parallel_environments: int = field(-1, "Environments that are stepped together.", minimum=-1)

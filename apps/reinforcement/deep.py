@@ -13,11 +13,9 @@ from apps.common import fitting, splits
 from apps.reinforcement import building, checking, metrics, reports
 from apps.reinforcement.distributed import SharedNetwork
 from apps.reinforcement.environments.environment import Environment
-from apps.reinforcement.evaluation import Evaluator
+from apps.reinforcement.evaluation import TEST, Evaluator
 from apps.reinforcement.learner import Learner
 from strategies import checkpoint
-
-_TEST = 1_000_003  # seed of the test's episodes; those of the trials are 1, 2, …
 
 
 @dataclasses.dataclass
@@ -94,7 +92,7 @@ class DeepRun:
         path = self._run.checkpoints.path / "best.npz"
         if path.exists():
             checkpoint.restore(network, checkpoint.read(path)[0], with_optimizer=False)
-        returns, lengths = self._evaluator(_TEST)
+        returns, lengths = self._evaluator(TEST)
         state, progress = self.learner.state.metrics, self.progress
         low, high = reports.interval(returns)
         return network, {

@@ -6,8 +6,8 @@ come from: Stable-Baselines3's rl-zoo (Raffin 2020) for CartPole and Acrobot, ch
 
 import dataclasses
 
-_ALL = {"steps_per_epoch": 5000, "parallel_environments": 16, "rollout": 32, "discount": 0.99, "learning_rate": 1e-3,
-        "final_rate": 1.0, "batch_size": 256, "gradient_clip": 0.5, "units": "64,64", "activation": "tanh",
+_ALL = {"steps_per_epoch": 5000, "eval_episodes": 100, "parallel_environments": 16, "rollout": 32, "discount": 0.99,
+        "learning_rate": 1e-3, "final_rate": 1.0, "batch_size": 256, "gradient_clip": 0.5, "units": "64,64", "activation": "tanh",
         "advantage_decay": 0.95, "entropy_weight": 0.0, "passes": 10, "replay_capacity": 50_000, "warmup_steps": 1000,
         "updates": 16, "target_period": 128, "target_share": 1.0, "exploration": "epsilon_greedy",
         "exploration_start": 1.0, "exploration_end": 0.05, "exploration_steps": 10_000, "step_size": 0.1,
@@ -27,10 +27,15 @@ _ALGORITHMS = {
     **dict.fromkeys(("epsilon_greedy", "lin_ucb", "thompson_sampling"), {"steps_per_epoch": 1000}),
 }
 
+_ENVIRONMENTS = {"campaign_mail": {"eval_episodes": 4000}, "advertising": {"eval_episodes": 4000}}
+
 DEFAULTS = {
     ("ppo", "cart_pole"): {"parallel_environments": 8, "rollout": 32, "passes": 20, "discount": 0.98,
                            "advantage_decay": 0.8, "learning_rate": 1e-3, "final_rate": 0.0, "entropy_weight": 0.0},
-    ("dqn", "cart_pole"): {"rollout": 16, "updates": 64, "learning_rate": 1e-3, "exploration_steps": 8000},
+    ("a2c", "cart_pole"): {"learning_rate": 3e-3, "final_rate": 0.0, "steps_per_epoch": 10_000},
+    ("reinforce", "cart_pole"): {"steps_per_epoch": 7500},
+    ("dqn", "cart_pole"): {"steps_per_epoch": 7500, "rollout": 16, "updates": 64, "batch_size": 128,
+                           "target_period": 1, "target_share": 0.01},
 }
 
 
@@ -40,13 +45,15 @@ def resolve(config, environment):
     A problem with a model brings its own discount.
     """
     problem = {} if environment.model is None else {"discount": environment.model.discount}
-    table = {**_ALL, **problem, **_ALGORITHMS[config.algorithm], **DEFAULTS.get((config.algorithm, config.env), {})}
+    table = {**_ALL, **problem, **_ALGORITHMS[config.algorithm], **_ENVIRONMENTS.get(config.env, {}),
+             **DEFAULTS.get((config.algorithm, config.env), {})}
     return config.replace(**{name: value for name, value in table.items() if getattr(config, name) in (-1, "")})
 
 
 def names():
     """The fields that the table fills."""
-    return sorted({name for table in (_ALL, *_ALGORITHMS.values(), *DEFAULTS.values()) for name in table})
+    return sorted({name for table in (_ALL, *_ALGORITHMS.values(), *_ENVIRONMENTS.values(),
+                                        *DEFAULTS.values()) for name in table})
 
 
 def differences(config, settings):

@@ -3,10 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from apps.reinforcement import drivers
+from apps.reinforcement import drivers, policies
 from apps.reinforcement.action_heads import legal_action
 from apps.reinforcement.environments import environment as environment_lib
 
+TEST = 1_000_003  # number of the test's episodes; those of the trials are 1, 2, …
 _EPISODES = 0xE7A1  # keeps the seeds of trials apart from those of training
 
 
@@ -38,7 +39,13 @@ class Evaluator:
         if self._is_pure:
             returns, lengths = self._play(key)
             return returns.numpy(), lengths.numpy()
-        return drivers.python_evaluate(self._environment, self._policy, self._episodes, seed, self._limit)
+        return drivers.python_evaluate(self._environment, self._policy, self._episodes, self._limit)
+
+
+def of_baselines(environment, rules, episodes, max_steps, seed):
+    """Returns, {name: float32 [E]}, of fixed policies, {name: observation -> action}, in the episodes of a number."""
+    return {name: Evaluator(environment, policies.by_rule(rule), episodes, max_steps, jit_compile=False)(seed)[0]
+            for name, rule in rules.items()}
 
 
 def actions_of(action_spec, outputs):

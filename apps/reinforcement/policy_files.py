@@ -33,10 +33,11 @@ def write(run, network, environment, policy):
     def evaluate(predict):
         actions = evaluation.actions_of(environment.action_spec, predict(samples))
         shares.append(share_of_equal(environment.action_spec, actions, expected))
-        return np.nan if trial is None else trial.returns(predict).mean()
+        return shares[-1] if trial is None else trial.returns(predict).mean()
 
     rows = export.export_all(acting, run.path, samples=samples, formats=["keras", *formats], representative=samples,
-                             evaluate=evaluate, metric="return", variant=config.algorithm)
+                             evaluate=evaluate, metric="return" if trial else "equal_actions",
+                             variant=config.algorithm)
     export.write_csv(rows, run.path / "report.csv")
     found = {f"equal_actions_{row['format']}": share for row, share in zip(rows, shares, strict=True)}
     return rows, found | {f"return_{row['format']}": row["value"] for row in rows if trial is not None}

@@ -54,6 +54,27 @@ def curves(rows, x, panels):
     return figure
 
 
+def beside(algorithm, metrics, returns):
+    """(Markdown table, picture) of what was learned beside fixed policies.
+
+    Args:
+        algorithm: its name.
+        metrics: with test_return, test_return_low and test_return_high.
+        returns: {name: float [E]} of the fixed policies.
+    """
+    rows = [[name, float(np.mean(values)), *interval(values)] for name, values in returns.items()]
+    rows.append([algorithm, *(metrics[name] for name in ("test_return", "test_return_low", "test_return_high"))])
+    rows.sort(key=lambda row: row[1])
+    figure = reporting.new_figure(6.5, 0.8 + 0.4 * len(rows))
+    axes = figure.subplots()
+    for place, (name, mean, low, high) in enumerate(rows):
+        axes.barh(place, mean, xerr=[[mean - low], [high - mean]], color="C1" if name == algorithm else "C0", capsize=3)
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+    axes.set_xlabel("mean return of an episode, 95 %")
+    axes.grid(alpha=0.3, axis="x")
+    return reporting.markdown_table(["policy", "return", "low", "high"], rows), figure
+
+
 def write_report(run, title, metrics, sections, figures, *, shown=()):
     """`metrics.json`, pictures, `report.md`, and what TensorBoard shows of them.
 

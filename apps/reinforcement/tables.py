@@ -15,11 +15,10 @@ import tf_keras as keras
 from apps.common import fitting
 from apps.reinforcement import dynamic_programming, naming, policies, reports, tabular
 from apps.reinforcement.environments import environment as environment_lib
-from apps.reinforcement.evaluation import Evaluator
+from apps.reinforcement.evaluation import TEST, Evaluator
 from strategies import checkpoint
 
 _FILE, _PROGRESS = "table.npz", "progress.json"
-_TEST = 1_000_003  # seed of the test's episodes
 
 
 def network_of(values):
@@ -92,7 +91,7 @@ class TableRun:
     def finish(self):
         """(network, {name: number}) of the ended run."""
         self._show()
-        returns, lengths = self._evaluator(_TEST)
+        returns, lengths = self._evaluator(TEST)
         low, high = reports.interval(returns)
         state, progress = self.state, self.progress
         found = {"test_return": float(returns.mean()), "test_return_low": low, "test_return_high": high,
@@ -182,7 +181,7 @@ def compute(settings, environment):
     else:
         solution = dynamic_programming.policy_iteration(model)
     seconds, network = time.monotonic() - began, network_of(solution.action_values)
-    returns, lengths = evaluator_of(settings, environment, network)(_TEST)
+    returns, lengths = evaluator_of(settings, environment, network)(TEST)
     low, high = reports.interval(returns)
     start = float(np.sum(model.initial * solution.values))
     return network, {"test_return": float(returns.mean()), "test_return_low": low, "test_return_high": high,

@@ -8,7 +8,7 @@ The same command with the same workdir resumes a run that was cut, and goes on e
 
 from apps.common import config as config_lib
 from apps.common import flagging, workdir
-from apps.reinforcement import deep, defaults, naming, policies, policy_files, reports, tables
+from apps.reinforcement import deep, defaults, evaluation, naming, policies, policy_files, reports, tables
 from apps.reinforcement.config import Config
 from apps.reinforcement.environments import catalogue
 from strategies import export
@@ -78,8 +78,17 @@ def report(run, environment, network, metrics, rows):
         text = f"Greedy path: {' -> '.join(map(str, path))}"
         sections |= {"A greedy episode": text, "Table": tables.table_text(environment, network)}
         print(text)
+    figures = {}
+    if settings.env in catalogue.BASELINES:
+        beside = evaluation.of_baselines(environment, catalogue.BASELINES[settings.env](), settings.eval_episodes,
+                                         settings.eval_steps, evaluation.TEST)
+        text, figures["beside_fixed_policies"] = reports.beside(settings.algorithm, metrics, beside)
+        metrics |= {f"return_{name.replace(' ', '_')}": float(values.mean()) for name, values in beside.items()}
+        sections["Beside fixed policies, in the same episodes"] = text
+        print(text)
     panels = {title: names for title, names in _PANELS.items() if rows and any(name in rows[-1] for name in names)}
-    figures = {"curves": reports.curves(rows, "steps", panels)} if panels else {}
+    if panels:
+        figures["curves"] = reports.curves(rows, "steps", panels)
     print(f"\n{table}")
     print(f"greedy return over {settings.eval_episodes} episodes: {metrics['test_return']:.2f} "
           f"({metrics['test_return_low']:.2f} to {metrics['test_return_high']:.2f})")
