@@ -75,6 +75,7 @@ class Config(TrainingConfig):
     exploration_end: float = field(-1.0, "The same from --exploration_steps on.", minimum=-1)
     exploration_steps: int = field(-1, "Steps over which it changes: of all environments together (dqn), of each "
                                        "learner (tables).", minimum=-1)
+    confidence_width: float = field(-1.0, "Of ucb, linucb and linear_thompson. -1: the square root of 2.", minimum=-1)
     step_size: float = field(-1.0, "Share of the error that an entry of a table takes.", minimum=-1, maximum=1,
                              search=Range(0.01, 1.0, log=True))
     step_size_power: float = field(-1.0, "Its fall: the n-th change of an entry takes step_size / n^power.", minimum=-1,

@@ -6,15 +6,19 @@ come from: Stable-Baselines3's rl-zoo (Raffin 2020) for CartPole and Acrobot, ch
 
 import dataclasses
 
+from apps.reinforcement import naming
+
 _ALL = {"steps_per_epoch": 5000, "eval_episodes": 100, "parallel_environments": 16, "rollout": 32, "discount": 0.99,
-        "learning_rate": 1e-3, "final_rate": 1.0, "batch_size": 256, "gradient_clip": 0.5, "units": "64,64", "activation": "tanh",
-        "advantage_decay": 0.95, "entropy_weight": 0.0, "passes": 10, "replay_capacity": 50_000, "warmup_steps": 1000,
-        "updates": 16, "target_period": 128, "target_share": 1.0, "exploration": "epsilon_greedy",
-        "exploration_start": 1.0, "exploration_end": 0.05, "exploration_steps": 10_000, "step_size": 0.1,
-        "step_size_power": 0.0}
+        "learning_rate": 1e-3, "final_rate": 1.0, "batch_size": 256, "gradient_clip": 0.5, "units": "64,64",
+        "activation": "tanh", "advantage_decay": 0.95, "entropy_weight": 0.0, "passes": 10, "replay_capacity": 50_000,
+        "warmup_steps": 1000, "updates": 16, "target_period": 128, "target_share": 1.0,
+        "exploration": "epsilon_greedy", "exploration_start": 1.0, "exploration_end": 0.05,
+        "exploration_steps": 10_000, "step_size": 0.1, "step_size_power": 0.0}
 
 _TABLE = {"steps_per_epoch": 100, "parallel_environments": 8, "exploration_start": 0.1, "exploration_end": 0.1,
           "exploration_steps": 1}
+_BANDIT = {"steps_per_epoch": 100, "parallel_environments": 500, "exploration_start": 0.1, "exploration_end": 0.1,
+           "exploration_steps": 1}
 
 _ALGORITHMS = {
     "ppo": {"learning_rate": 3e-4, "rollout": 128, "passes": 10, "entropy_weight": 0.001},
@@ -22,9 +26,9 @@ _ALGORITHMS = {
     "reinforce": {"learning_rate": 3e-3, "gradient_clip": 0.5},
     "dqn": {"learning_rate": 1e-3, "rollout": 4, "batch_size": 64, "gradient_clip": 10.0, "units": "128,128",
             "activation": "relu", "updates": 16},
-    **dict.fromkeys(("monte_carlo", "sarsa", "expected_sarsa", "q_learning"), _TABLE),
-    **dict.fromkeys(("policy_evaluation", "policy_iteration", "value_iteration"), {}),
-    **dict.fromkeys(("epsilon_greedy", "lin_ucb", "thompson_sampling"), {"steps_per_epoch": 1000}),
+    **dict.fromkeys(naming.TABULAR, _TABLE),
+    **dict.fromkeys(naming.DYNAMIC_PROGRAMMING, {}),
+    **dict.fromkeys(naming.BANDITS, _BANDIT),
 }
 
 _ENVIRONMENTS = {"campaign_mail": {"eval_episodes": 4000}, "advertising": {"eval_episodes": 4000}}
@@ -34,17 +38,20 @@ DEFAULTS = {
                            "advantage_decay": 0.8, "learning_rate": 1e-3, "final_rate": 0.0, "entropy_weight": 0.0},
     ("a2c", "cart_pole"): {"learning_rate": 3e-3, "final_rate": 0.0, "steps_per_epoch": 10_000},
     ("reinforce", "cart_pole"): {"steps_per_epoch": 7500},
+    ("ppo", "acrobot"): {"steps_per_epoch": 10_000},
     ("dqn", "cart_pole"): {"steps_per_epoch": 7500, "rollout": 16, "updates": 64, "batch_size": 128,
                            "target_period": 1, "target_share": 0.01},
 }
 
 
-def resolve(config, environment):
+def resolve(config, model=None):
     """The configuration with a value in every field that was left to this table.
 
-    A problem with a model brings its own discount.
+    Args:
+        config: `Config`.
+        model: `finite.Model` of the environment, which brings its own discount; None: it has none.
     """
-    problem = {} if environment.model is None else {"discount": environment.model.discount}
+    problem = {} if model is None else {"discount": model.discount}
     table = {**_ALL, **problem, **_ALGORITHMS[config.algorithm], **_ENVIRONMENTS.get(config.env, {}),
              **DEFAULTS.get((config.algorithm, config.env), {})}
     return config.replace(**{name: value for name, value in table.items() if getattr(config, name) in (-1, "")})

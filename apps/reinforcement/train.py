@@ -8,13 +8,25 @@ The same command with the same workdir resumes a run that was cut, and goes on e
 
 from apps.common import config as config_lib
 from apps.common import flagging, workdir
-from apps.reinforcement import deep, defaults, evaluation, naming, policies, policy_files, reports, tables
+from apps.reinforcement import (
+    bandit_runs,
+    deep,
+    defaults,
+    evaluation,
+    naming,
+    policies,
+    policy_files,
+    reports,
+    tables,
+)
 from apps.reinforcement.config import Config
 from apps.reinforcement.environments import catalogue
 from strategies import export
 
 _PANELS = {"return": ("greedy_return", "average_return"), "length": ("greedy_length", "average_length"),
-           "loss": ("loss", "policy_loss", "value_loss"), "error of the table": ("value_error",)}
+           "loss": ("loss", "policy_loss", "value_loss"), "error of the table": ("value_error",),
+           "regret": ("regret",)}
+_SHOWN = ("test_return", "best_return", "regret", "seconds")  # on TensorBoard's page of hyper-parameters
 
 
 def train(config):
@@ -31,17 +43,13 @@ def train(config):
             that is not finite, with the state saved.
         apps.common.fitting.Terminated: SIGTERM came; the state is saved.
     """
-    environment = catalogue.make(config.env)
-    settings = defaults.resolve(config, environment)
+    # First, since environments make tensors. Collecting is compiled under every strategy, learning under one only.
+    strategy = workdir.make_distribution(config if config.distribution == "single"
+                                         else config.replace(jit_compile=False))
+    environment = None if config.algorithm in naming.BANDITS else catalogue.make(config.env)
+    settings = defaults.resolve(config, environment and environment.model)
     policy_files.formats_of(settings)
-    is_deep = settings.algorithm in naming.DEEP
-    # Collecting is compiled under every strategy; only some can compile the training step.
-    strategy = workdir.make_distribution(settings if settings.distribution == "single"
-                                         else settings.replace(jit_compile=False))
-    if is_deep:
-        deep.check(settings, environment, strategy)
-    else:
-        tables.check(settings, environment)
+    check(settings, environment, strategy)
     if settings.explain:
         print(explanation(config, settings, environment))
         return {}
@@ -55,30 +63,48 @@ def train(config):
         run.end()  # who catches an error, in the same process, may resume at once
 
 
+def check(settings, environment, strategy):
+    """Raises ValueError for what an algorithm cannot do, before anything is trained."""
+    if settings.algorithm in naming.BANDITS:
+        bandit_runs.check(settings)
+    elif settings.algorithm in naming.DEEP:
+        deep.check(settings, environment, strategy)
+    else:
+        tables.check(settings, environment)
+
+
 def trained(run, environment, strategy):
-    """(network, {name: number}, rows of the history) of a run's algorithm."""
-    if run.config.algorithm in naming.DYNAMIC_PROGRAMMING:
+    """(network or None, {name: number}, rows of the history) of a run's algorithm."""
+    algorithm = run.config.algorithm
+    if algorithm in naming.DYNAMIC_PROGRAMMING:
         return *tables.compute(run.config, environment), []
-    training = deep.DeepRun(run, environment, strategy) if run.config.algorithm in naming.DEEP \
-        else tables.TableRun(run, environment)
+    if algorithm in naming.DEEP:
+        training = deep.DeepRun(run, environment, strategy)
+    elif algorithm in naming.BANDITS:
+        training = bandit_runs.BanditRun(run)
+    else:
+        training = tables.TableRun(run, environment)
     training.train()
     return *training.finish(), training.progress.rows
 
 
 def report(run, environment, network, metrics, rows):
     """Writes the policy's files and what is to be read, and returns the metrics."""
-    settings = run.config
-    output = "policy" if "policy" in network.output_names else "q"
-    policy = policies.greedy(lambda observation: network(observation)[output], environment.action_spec)
-    files, of_files = policy_files.write(run, network, environment, policy)
-    table = export.markdown_table(files)
-    sections = {"Exported files": table}
-    if settings.algorithm not in naming.DEEP:
+    settings, sections, figures = run.config, {}, {}
+    environment = environment or catalogue.ENVIRONMENTS.get(settings.env, lambda: None)()
+    if network is not None:
+        output = "policy" if "policy" in network.output_names else "q"
+        policy = policies.greedy(lambda observation: network(observation)[output], environment.action_spec)
+        files, of_files = policy_files.write(run, network, environment, policy)
+        sections["Exported files"] = table = export.markdown_table(files)
+        metrics |= of_files
+        print(f"\n{table}\ngreedy return over {settings.eval_episodes} episodes: {metrics['test_return']:.2f} "
+              f"({metrics['test_return_low']:.2f} to {metrics['test_return_high']:.2f})")
+    if settings.algorithm in (*naming.TABULAR, *naming.DYNAMIC_PROGRAMMING):
         path = tables.greedy_path(environment, network, settings.seed)
         text = f"Greedy path: {' -> '.join(map(str, path))}"
         sections |= {"A greedy episode": text, "Table": tables.table_text(environment, network)}
         print(text)
-    figures = {}
     if settings.env in catalogue.BASELINES:
         beside = evaluation.of_baselines(environment, catalogue.BASELINES[settings.env](), settings.eval_episodes,
                                          settings.eval_steps, evaluation.TEST)
@@ -89,20 +115,18 @@ def report(run, environment, network, metrics, rows):
     panels = {title: names for title, names in _PANELS.items() if rows and any(name in rows[-1] for name in names)}
     if panels:
         figures["curves"] = reports.curves(rows, "steps", panels)
-    print(f"\n{table}")
-    print(f"greedy return over {settings.eval_episodes} episodes: {metrics['test_return']:.2f} "
-          f"({metrics['test_return_low']:.2f} to {metrics['test_return_high']:.2f})")
-    return reports.write_report(run, f"{settings.algorithm} on {settings.env}", metrics | of_files, sections, figures,
-                                shown=("test_return", "best_return", "seconds"))
+    return reports.write_report(run, f"{settings.algorithm} on {settings.env}", metrics, sections, figures,
+                                shown=[name for name in _SHOWN if name in metrics])
 
 
 def explanation(config, settings, environment):
     """What a run would do, as text."""
     tuned = ", ".join(f"--{name}={value}" for name, value in defaults.differences(config, settings).items())
-    lines = [f"{environment.name}: observations {environment.observation_spec}, actions {environment.action_spec}, "
-             f"episodes of at most {environment.max_steps} steps",
-             f"{settings.algorithm}: {settings.epochs} epochs of {settings.steps_per_epoch}",
-             f"tuned: {tuned}",
+    shown = "a bandit" if environment is None else (
+        f"observations {environment.observation_spec}, actions {environment.action_spec}, episodes of at most "
+        f"{environment.max_steps} steps")
+    lines = [f"{settings.env}: {shown}",
+             f"{settings.algorithm}: {settings.epochs} epochs of {settings.steps_per_epoch}", f"tuned: {tuned}",
              "all: " + ", ".join(f"{name}={value}" for name, value in config_lib.to_dict(settings).items())]
     return "\n".join(lines)
 

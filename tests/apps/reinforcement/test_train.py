@@ -208,10 +208,9 @@ def test_a_loss_that_is_not_finite(tmp_path):
 
 
 def test_a_flag_wins_over_the_table():
-    environment = catalogue.make("cart_pole")
-    tuned = defaults.resolve(Config(workdir="x"), environment)
+    tuned = defaults.resolve(Config(workdir="x"))
     assert tuned.discount == 0.98 and tuned.units == "64,64"
-    given = defaults.resolve(Config(workdir="x", discount=0.5, entropy_weight=0.0, units="3"), environment)
+    given = defaults.resolve(Config(workdir="x", discount=0.5, entropy_weight=0.0, units="3"))
     assert (given.discount, given.entropy_weight, given.units) == (0.5, 0.0, "3")
     assert not any(value in (-1, "") for name, value in config_lib.to_dict(tuned).items()
                    if name in defaults.names())
@@ -231,6 +230,6 @@ def test_explain_trains_nothing(tmp_path, capsys):
 
 def test_a_greedy_path_ends():
     environment = catalogue.make("shortest_path")
-    network = tables.compute(defaults.resolve(Config(workdir="x", algorithm="value_iteration"), environment),
-                             environment)[0]
+    network = tables.compute(defaults.resolve(Config(workdir="x", algorithm="value_iteration"),
+                                              environment.model), environment)[0]
     assert tables.greedy_path(environment, network)[-1] == 8
