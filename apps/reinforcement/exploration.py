@@ -54,7 +54,7 @@ def epsilon_greedy(values, counts, amount):
     """A random action with probability `amount`, else the best (any of the best). Sutton & Barto 2018, section 2.2."""
     del counts
     epsilon = amount[:, None]
-    return epsilon / values.shape[1] + (1 - epsilon) * _best(values)
+    return epsilon / values.shape[1] + (1 - epsilon) * best(values)
 
 
 def boltzmann(values, counts, amount):
@@ -71,7 +71,7 @@ def upper_confidence(values, counts, amount):
     counts = tf.cast(counts, values.dtype)
     total = tf.reduce_sum(counts, axis=1, keepdims=True)
     width = amount[:, None] * tf.sqrt(tf.math.log(tf.maximum(total, 1)) / tf.maximum(counts, 1))
-    return _best(tf.where(counts > 0, values + width, values.dtype.max))
+    return best(tf.where(counts > 0, values + width, values.dtype.max))
 
 
 EXPLORATIONS = {"epsilon_greedy": epsilon_greedy, "boltzmann": boltzmann, "ucb": upper_confidence}
@@ -104,7 +104,7 @@ def choose(chances, numbers):
     return tf.reduce_sum(tf.cast(tf.cast(numbers, limits.dtype)[:, None] >= limits, tf.int32), axis=1)
 
 
-def _best(values):
+def best(values):
     """Probability 1, in equal parts for the actions of the highest value."""
     is_best = tf.cast(values >= tf.reduce_max(values, axis=1, keepdims=True), values.dtype)
     return is_best / tf.reduce_sum(is_best, axis=1, keepdims=True)
