@@ -36,6 +36,8 @@ _ENVIRONMENTS = {"campaign_mail": {"eval_episodes": 4000}, "advertising": {"eval
 DEFAULTS = {
     ("ppo", "cart_pole"): {"parallel_environments": 8, "rollout": 32, "passes": 20, "discount": 0.98,
                            "advantage_decay": 0.8, "learning_rate": 1e-3, "final_rate": 0.0, "entropy_weight": 0.0},
+    ("ppo", "traffic_light"): {"steps_per_epoch": 20_000, "parallel_environments": 32, "rollout": 64,
+                               "discount": 0.98},
     ("a2c", "cart_pole"): {"learning_rate": 3e-3, "final_rate": 0.0, "steps_per_epoch": 10_000},
     ("reinforce", "cart_pole"): {"steps_per_epoch": 7500},
     ("ppo", "acrobot"): {"steps_per_epoch": 10_000},

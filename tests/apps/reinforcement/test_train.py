@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import config as config_lib
-from apps.common import fitting
+from apps.common import fitting, workdir
 from apps.reinforcement import checking, deep, defaults, tables, train
 from apps.reinforcement.config import Config
 from apps.reinforcement.environments import catalogue
@@ -45,33 +45,50 @@ def assert_same(a, b):
         np.testing.assert_array_equal(arrays[name], others[name], err_msg=name)
 
 
+def trained(folder, kind, **changes):
+    """A `DeepRun` that has trained in a folder, without the report at its end."""
+    settings = defaults.resolve(config(folder, kind, **changes))
+    workdir.prepare_runtime(settings)
+    run = workdir.Run(settings)
+    run.begin()
+    try:
+        training = deep.DeepRun(run, catalogue.make(settings.env), None)
+        training.train()
+        return training
+    finally:
+        run.end()
+
+
 @pytest.mark.parametrize("kind", ["dqn", "ppo", "average"])
 def test_an_interrupted_run_goes_on_exactly(tmp_path, kind, monkeypatch):
-    """Killed after the second of three epochs: weights, optimizer, replay, counters and environments are the same."""
-    check_resuming(tmp_path, monkeypatch, kind, epochs=3)
-
-
-def test_a_compiled_run_goes_on_exactly(tmp_path, monkeypatch):
-    check_resuming(tmp_path, monkeypatch, "dqn", epochs=2, jit_compile=True)
-
-
-def check_resuming(tmp_path, monkeypatch, kind, *, epochs, **options):
-    train.train(config(tmp_path / "whole", kind, epochs=epochs, **options))
+    """Killed after the first of two epochs: weights, optimizer, replay, counters and environments are the same."""
+    trained(tmp_path / "whole", kind)
     keep = deep.DeepRun.keep
 
     def killed(run):
         keep(run)
-        if run.progress.epoch == epochs - 1:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(deep.DeepRun, "keep", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(config(tmp_path / "cut", kind, epochs=epochs, **options))
-    monkeypatch.setattr(deep.DeepRun, "keep", keep)
-    train.train(config(tmp_path / "cut", kind, epochs=epochs, **options))
-    assert_same(last_checkpoint(tmp_path / "cut"), last_checkpoint(tmp_path / "whole"))
-    ended = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("cut", "whole")]
-    assert ended[0]["test_return"] == ended[1]["test_return"] and ended[0]["updates"] == ended[1]["updates"] > 0
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(deep.DeepRun, "keep", killed)
+        trained(tmp_path / "cut", kind)
+    resumed = trained(tmp_path / "cut", kind)
+    found, expected = (last_checkpoint(tmp_path / name) for name in ("cut", "whole"))
+    assert_same(found, expected)
+    assert resumed.progress.updates > 0 and any(name.startswith("optimizer/") for name in found[0])
+
+
+def test_a_compiled_program_goes_on_exactly(tmp_path):
+    """One program, run to the end, and again from the checkpoint in between."""
+    training = trained(tmp_path, "dqn", jit_compile=True)
+    first, last = (checkpoint.read(path) for path in sorted((tmp_path / "checkpoints").glob("step_*.npz")))
+    (tmp_path / "checkpoints" / f"step_{last[1]['step']:010d}.npz").unlink()
+    training._restore()
+    assert training.progress.epoch == 1 and int(training.learner.state.metrics.num_steps) == first[1]["step"]
+    training.train()
+    again = checkpoint.Directory(tmp_path / "checkpoints").latest()
+    for name, array in last[0].items():
+        np.testing.assert_array_equal(again[0][name], array, err_msg=name)
 
 
 def test_a_run_leaves_its_files(tmp_path):
@@ -135,8 +152,8 @@ def nan_reward(after):
 
 
 def test_a_reward_that_is_no_number_stops_the_run_with_its_state_saved(tmp_path, monkeypatch):
-    monkeypatch.setitem(catalogue.ENVIRONMENTS, "broken", lambda: nan_reward(30))
-    settings = config(tmp_path, "dqn", env="broken", epochs=40)
+    monkeypatch.setitem(catalogue.ENVIRONMENTS, "broken", lambda: nan_reward(20))
+    settings = config(tmp_path, "dqn", env="broken", epochs=12)
     words = r"'broken' gave a reward that is not a finite number .* after (\d+) steps; .*state before it is saved"
     with pytest.raises(checking.EnvironmentFault, match=words) as first:
         train.train(settings)
@@ -146,7 +163,7 @@ def test_a_reward_that_is_no_number_stops_the_run_with_its_state_saved(tmp_path,
     with pytest.raises(checking.EnvironmentFault):  # the same state meets the same fault
         train.train(settings)
     monkeypatch.setitem(catalogue.ENVIRONMENTS, "broken", lambda: nan_reward(10**6))
-    assert train.train(settings.replace(stop_return="")) ["epochs"] == 40  # the environment was mended
+    assert train.train(settings)["epochs"] == 12  # the environment was mended
 
 
 @pytest.mark.parametrize("change, words", [
