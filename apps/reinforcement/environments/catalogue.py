@@ -1,6 +1,6 @@
 """Every environment by name."""
 
-from apps.reinforcement.environments import campaign_mail, traffic_light
+from apps.reinforcement.environments import campaign_mail, gym, traffic_light
 from apps.reinforcement.environments.acrobot import acrobot
 from apps.reinforcement.environments.advertising import advertising
 from apps.reinforcement.environments.cart_pole import cart_pole
@@ -32,9 +32,18 @@ BASELINES = {"campaign_mail": campaign_mail.baselines, "traffic_light": traffic_
 def make(name):
     """The environment of that name.
 
+    Args:
+        name: of `ENVIRONMENTS`, or "gym:Name" for one of gymnasium's.
+
+    Returns:
+        `Environment`, which compiles; for "gym:Name" a `gym.GymEnvironment`, whose `open(batch, seed)` gives an object
+        with `reset()` and `step(action)`.
+
     Raises:
-        ValueError: there is none.
+        ValueError: there is none of that name, or gymnasium is not installed.
     """
+    if name.startswith(gym.PREFIX):
+        return gym.GymEnvironment(name)
     if name not in ENVIRONMENTS:
-        raise unknown_name("environment", name, ENVIRONMENTS)
+        raise unknown_name("environment", name, [*ENVIRONMENTS, f"{gym.PREFIX}Name"])
     return ENVIRONMENTS[name]()
