@@ -110,8 +110,7 @@ class DeepRun:
 
     def _epoch(self):
         began, progress, settings = time.monotonic(), self.progress, self._settings
-        losses = self.learner.advance((progress.epoch + 1) * settings.steps_per_epoch)
-        self._check_fault()
+        losses = self._advance((progress.epoch + 1) * settings.steps_per_epoch)
         self._check_finite(losses)
         returns, lengths = self._evaluator(progress.epoch + 1)
         progress.epoch += 1
@@ -178,11 +177,20 @@ class DeepRun:
     def _num_updates(self):
         return int(self._shared.step if self._shared else self.learner.model.optimizer.iterations)
 
-    def _check_fault(self):
+    def _advance(self, until):
+        """The losses of an epoch; where the environment breaks its specification, the state before it is kept."""
+        try:
+            losses = self.learner.advance(until)
+        except ValueError as error:
+            if isinstance(self._environment, Environment):
+                raise
+            self.keep()
+            raise checking.EnvironmentFault(f"{error} The state before it is saved.") from None
         state = self.learner.state
         if int(state.fault) != checking.OK:
             self.keep()
             raise checking.error_of(self._environment, state.fault, state.metrics.num_steps)
+        return losses
 
     def _check_finite(self, losses):
         weights = self.learner.agent.network.get_weights()

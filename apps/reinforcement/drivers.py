@@ -5,6 +5,7 @@ compiled, alone or with what learns from them. `python_steps` does the same with
 Python. B environments, T steps.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from apps.reinforcement.environments import environment as environment_lib
@@ -146,8 +147,8 @@ def python_steps(environment, policy, time_step, num_steps, seed):
     """As `run_steps`, for environments that are stepped from Python.
 
     Args:
-        environment: with `step(action) -> TimeStep` for B environments.
-        policy: `policies.Policy` without a state; its action is a program of its own.
+        environment: `gym.GymBatch`, or anything with `step(action) -> TimeStep` for B environments.
+        policy: `policies.Policy` without a state.
         time_step: what the environments showed last.
         num_steps, seed: as of `run_steps`.
 
@@ -161,3 +162,27 @@ def python_steps(environment, policy, time_step, num_steps, seed):
         rows.append(from_transition(time_step, step, after))
         time_step = after
     return (), time_step, tf.nest.map_structure(lambda *parts: tf.stack(parts, axis=1), *rows)
+
+
+def python_evaluate(environment, policy, max_steps):
+    """As `evaluate`, for environments that are stepped from Python.
+
+    Args:
+        environment: `gym.GymBatch` of E environments, which is reset.
+        policy: greedy `policies.Policy`.
+        max_steps: after which an episode is cut.
+
+    Returns:
+        (returns float64 [E], lengths int [E]), NumPy.
+    """
+    time_step = environment.reset()
+    playing = np.ones(time_step.reward.shape[0], bool)
+    returns, lengths = np.zeros(len(playing)), np.zeros(len(playing), int)
+    for _ in range(max_steps):
+        time_step = environment.step(policy.action(time_step, ()).action)
+        returns += np.where(playing, time_step.reward.numpy(), 0)
+        lengths += playing
+        playing &= ~time_step.is_last().numpy()
+        if not playing.any():
+            break
+    return returns, lengths

@@ -15,7 +15,7 @@ class Evaluator:
     """Plays episodes of a policy, always as many.
 
     Args:
-        environment: `Environment`, or one that is stepped from Python.
+        environment: `Environment` or `gym.GymEnvironment`.
         policy: `policies.Policy`.
         episodes: how many.
         max_steps: after which an episode is cut where the environment has no limit.
@@ -31,7 +31,8 @@ class Evaluator:
             return drivers.evaluate(environment, policy, episodes, seed, max_steps=self._limit)
 
         self._play = tf.function(play, jit_compile=jit_compile, autograph=False)
-        self._policy = policy
+        # Environments in Python ask for one action after the other.
+        self._policy = policy._replace(action=tf.function(policy.action, jit_compile=jit_compile, autograph=False))
 
     def __call__(self, seed):
         """(returns float32 [E], lengths int32 [E]) of the episodes that belong to a whole number."""
@@ -39,7 +40,16 @@ class Evaluator:
         if self._is_pure:
             returns, lengths = self._play(key)
             return returns.numpy(), lengths.numpy()
-        return drivers.python_evaluate(self._environment, self._policy, self._episodes, self._limit)
+        batch = self._environment.open(self._episodes, python_seed(seed))
+        try:
+            return drivers.python_evaluate(batch, self._policy, self._limit)
+        finally:
+            batch.close()
+
+
+def python_seed(number):
+    """The seed of environments in Python for the episodes that belong to a whole number."""
+    return int(np.random.default_rng([number, _EPISODES]).integers(2**31 - 1))
 
 
 def of_baselines(environment, rules, episodes, max_steps, seed):
@@ -56,37 +66,51 @@ def actions_of(action_spec, outputs):
 
 
 class FileTrial:
-    """Plays the same episodes with any function from observations to outputs, such as a file in LiteRT.
+    """Plays episodes with any function from observations to outputs, such as a file in LiteRT.
 
     Args:
-        environment, episodes, max_steps: as of `Evaluator`; the environment a pure one.
+        environment: `Environment` or `gym.GymEnvironment`.
+        episodes, max_steps: as of `Evaluator`.
         seed: whole number that the episodes belong to.
     """
 
     def __init__(self, environment, episodes, max_steps, seed):
-        self._environment, self._episodes = environment, episodes
+        self._environment, self._episodes, self._number = environment, episodes, seed
         self._limit = environment.max_steps or max_steps
-        self._seed = tf.constant([seed, _EPISODES], tf.int32)
         self._step = tf.function(
             lambda running, action, seed: environment_lib.step(environment, running, action, seed), jit_compile=True,
             autograph=False)
 
     def returns(self, predict):
         """Returns, float64 [E]; `predict` takes and gives NumPy arrays."""
-        seeds = environment_lib.split(self._seed, self._limit + 1)
-        running, time_step = environment_lib.reset(self._environment, self._episodes, seeds[-1])
+        time_step, step = self._begin()
         total, playing = np.zeros(self._episodes), np.ones(self._episodes, bool)
-        action = np.zeros([self._episodes, *self._environment.action_spec.shape],
-                          self._environment.action_spec.dtype.as_numpy_dtype)
+        spec = self._environment.action_spec
+        action = np.zeros([self._episodes, *spec.shape], spec.dtype.as_numpy_dtype)
         for t in range(self._limit):
             outputs = predict(time_step.observation.numpy()[playing])  # those that are over need no answer
-            action[playing] = actions_of(self._environment.action_spec, outputs)
-            running, time_step = self._step(running, tf.constant(action), seeds[t])
+            action[playing] = actions_of(spec, outputs)
+            time_step = step(t, action)
             total += np.where(playing, time_step.reward.numpy(), 0)
             playing &= ~time_step.is_last().numpy()
             if not playing.any():
                 break
         return total
+
+    def _begin(self):
+        """(first time step, function of step number and action that gives the next)."""
+        if not isinstance(self._environment, environment_lib.Environment):
+            batch = self._environment.open(self._episodes, python_seed(self._number))
+            return batch.reset(), lambda t, action: batch.step(action)
+        seeds = environment_lib.split(tf.constant([self._number, _EPISODES], tf.int32), self._limit + 1)
+        running, time_step = environment_lib.reset(self._environment, self._episodes, seeds[-1])
+
+        def step(t, action):
+            nonlocal running
+            running, after = self._step(running, tf.constant(action), seeds[t])
+            return after
+
+        return time_step, step
 
 
 def observations(environment, policy, number, seed):

@@ -31,7 +31,7 @@ class Learner:
 
     Args:
         settings: `Config` that `defaults.resolve` has completed.
-        environment: `Environment`, or one that is stepped from Python (see `environments.gymnasium_adapter`).
+        environment: `Environment`, or `gym.GymEnvironment`, which is stepped from Python.
         shared: `distributed.SharedNetwork`, which learns in place of the agent's network; None: it learns itself.
 
     Attributes:
@@ -52,6 +52,8 @@ class Learner:
         self.state = State(running, time_step, metrics.initial(settings.parallel_environments),
                            self._buffer.initial() if self._buffer else (), tf.constant(0), tf.constant(checking.OK))
         compiled = settings.jit_compile
+        act = tf.function(self.agent.collect_policy.action, jit_compile=compiled, autograph=False)
+        self._policy = self.agent.collect_policy._replace(action=act)
         self._advance = tf.function(self._iterations, jit_compile=compiled, autograph=False)
         self._collect = tf.function(self._acted, jit_compile=compiled, autograph=False)
         self._learn = tf.function(self._learned, jit_compile=compiled, autograph=False)
@@ -75,15 +77,20 @@ class Learner:
     def resume(self, state):
         """Goes on from a state that was kept; environments in Python begin new episodes."""
         if not self._is_pure:
-            running, time_step = self._environment.reset(_python_seed(self._settings.seed, int(state.iteration)))
-            state = state._replace(time_step=time_step, running=running)
+            state = state._replace(time_step=self._open(int(state.iteration)))
         self.state = state
 
     def _begin(self):
         number = self._settings.parallel_environments
         if self._is_pure:
             return environment_lib.reset(self._environment, number, self._seed)
-        return self._environment.reset(_python_seed(self._settings.seed, 0))
+        return (), self._open(0)
+
+    def _open(self, iteration):
+        """The first time step of new environments in Python; each start has another seed."""
+        seed = np.random.default_rng([self._settings.seed, iteration, 0x97]).integers(2**31 - 1)
+        self._opened = self._environment.open(self._settings.parallel_environments, int(seed))
+        return self._opened.reset()
 
     def _names(self):
         return ("loss", *self.agent.reports)
@@ -104,8 +111,9 @@ class Learner:
         if self._is_pure:
             acted = self._collect(self.state)
         else:
-            acted = drivers.python_steps(self._environment, self.agent.collect_policy, self.state.time_step,
-                                         self._settings.rollout, self._seeds(self.state)[0])
+            self._note_steps(self.state)
+            acted = drivers.python_steps(self._opened, self._policy, self.state.time_step, self._settings.rollout,
+                                         self._seeds(self.state)[0])
         if self._shared is None:
             self.state, found = self._learn(self.state, *acted)
             return found
@@ -199,8 +207,3 @@ class Learner:
 def _means(sums, number):
     number = max(int(number), 1)
     return {name: float(value) / number for name, value in sums.items()}
-
-
-def _python_seed(seed, iteration):
-    """A seed for environments in Python, of which each start has another one."""
-    return int(np.random.default_rng([seed, iteration, 0x97]).integers(2**31 - 1))

@@ -103,35 +103,67 @@ def check_fits(predict, environment):
                          "actions or numbers of an action. Give the --env that it has learned.")
 
 
-class Scene:
-    """What a pure environment looks like now.
+class Pure:
+    """An episode of a pure environment.
 
     Args:
         environment: `Environment`.
+        config: `PlayConfig`.
+        episode: its number.
     """
 
-    def __init__(self, environment):
-        self._environment = environment
+    def __init__(self, environment, config, episode):
+        self._environment, limit = environment, limit_of(environment, config)
+        key = tf.constant([config.seed, episode], tf.int32)
+        begin, *self._seeds = tf.unstack(environment_lib.split(key, limit + 1))
+        self._running, self.time_step = environment_lib.reset(environment, 1, begin)
 
-    def text(self, running):
-        """The state as text; the numbers of the observation where the environment draws none."""
-        if self._environment.draw is None:
-            return str(self._environment.observe(running.state).numpy()[0])
-        return self._environment.draw(_first(running.state))
+    def step(self, action):
+        """Takes an action [1, ...]."""
+        self._running, self.time_step = environment_lib.step(self._environment, self._running, tf.constant(action),
+                                                             self._seeds.pop())
 
-    def picture(self, running):
-        """The state as an image.
-
-        Raises:
-            ValueError: the environment has no picture.
-        """
-        if self._environment.picture is None:
-            raise ValueError(f"{self._environment.name} has no picture. Use --record=episode.txt.")
-        return Image.fromarray(self._environment.picture(_first(running.state)))
+    def frame(self, kind):
+        """What it looks like: "image" or "text"; the numbers of the observation where the environment draws none."""
+        state = tf.nest.map_structure(lambda part: part.numpy()[0], self._running.state)
+        if kind == "image":
+            return Image.fromarray(self._environment.picture(state))
+        return str(self.time_step.observation.numpy()[0]) if self._environment.draw is None \
+            else self._environment.draw(state)
 
 
-def _first(state):
-    return tf.nest.map_structure(lambda part: part.numpy()[0], state)
+class OfGymnasium:
+    """The same of a `gym.GymEnvironment`."""
+
+    def __init__(self, environment, config, episode):
+        wanted = "rgb_array" if config.record.endswith(".gif") else "ansi"
+        self._mode = wanted if wanted in environment.render_modes else None
+        seed = int(np.random.default_rng([config.seed, episode]).integers(2**31 - 1))
+        self._batch = environment.open(1, seed, **({"render_mode": self._mode} if self._mode else {}))
+        self.time_step = self._batch.reset()
+
+    def step(self, action):
+        """Takes an action [1, ...]."""
+        self.time_step = self._batch.step(action)
+
+    def frame(self, kind):
+        """What it renders; the numbers of the observation where it renders no text."""
+        if kind == "image":
+            return Image.fromarray(self._batch.pictures()[0])
+        return self._batch.pictures()[0] if self._mode == "ansi" else str(self.time_step.observation.numpy()[0])
+
+
+def limit_of(environment, config):
+    """Steps after which an episode is cut."""
+    return min(config.max_steps, environment.max_steps or config.max_steps)
+
+
+def check_pictures(environment):
+    """Raises ValueError where an environment has no picture."""
+    has = environment.picture is not None if isinstance(environment, environment_lib.Environment) \
+        else "rgb_array" in environment.render_modes
+    if not has:
+        raise ValueError(f"{environment.name} has no picture. Use --record=episode.txt.")
 
 
 def play(config, output=print):
@@ -139,13 +171,12 @@ def play(config, output=print):
     path = policy_file(config.policy)
     environment, predict = catalogue.make(environment_name(config)), load_policy(path)
     check_fits(predict, environment)
-    scene = Scene(environment)
-    if config.record.endswith(".gif") and environment.picture is None:
-        raise ValueError(f"{environment.name} has no picture. Use --record=episode.txt.")
+    if config.record.endswith(".gif"):
+        check_pictures(environment)
     returns = []
     for episode in range(config.episodes):
         frames = []
-        total, length = _episode(config, environment, predict, scene, episode, frames, output)
+        total, length = _episode(config, environment, predict, episode, frames, output)
         returns.append(total)
         output(f"episode {episode + 1}: return {total:g}, {length} steps")
         if episode == 0 and config.record:
@@ -155,31 +186,30 @@ def play(config, output=print):
     return returns
 
 
-def _episode(config, environment, predict, scene, episode, frames, output):
+def _episode(config, environment, predict, episode, frames, output):
     """(return, steps) of an episode, whose frames are added to a list where they are recorded."""
-    limit = min(config.max_steps, environment.max_steps or config.max_steps)
-    begin, *seeds = tf.unstack(environment_lib.split(tf.constant([config.seed, episode], tf.int32), limit + 1))
-    running, time_step = environment_lib.reset(environment, 1, begin)
-    total = 0.0
-    for length, seed in enumerate(seeds, 1):
-        _show(config, scene, running, episode, frames, output)
-        action = evaluation.actions_of(environment.action_spec, predict(time_step.observation.numpy()))
-        running, time_step = environment_lib.step(environment, running, tf.constant(action), seed)
-        total += float(time_step.reward[0])
+    kind = Pure if isinstance(environment, environment_lib.Environment) else OfGymnasium
+    scene, total = kind(environment, config, episode), 0.0
+    for length in range(1, limit_of(environment, config) + 1):
+        _show(config, scene, episode, frames, output)
+        action = evaluation.actions_of(environment.action_spec, predict(scene.time_step.observation.numpy()))
+        scene.step(action)
+        reward = float(scene.time_step.reward[0])
+        total += reward
         if config.show == "text":
-            output(f"step {length}: action {action[0]}, reward {float(time_step.reward[0]):g}\n")
-        if bool(time_step.is_last()[0]):
+            output(f"step {length}: action {action[0]}, reward {reward:g}\n")
+        if bool(scene.time_step.is_last()[0]):
             break
         time.sleep(config.delay)
-    _show(config, scene, running, episode, frames, output)
+    _show(config, scene, episode, frames, output)
     return total, length
 
 
-def _show(config, scene, running, episode, frames, output):
+def _show(config, scene, episode, frames, output):
     if config.show == "text":
-        output(scene.text(running))
+        output(scene.frame("text"))
     if config.record and episode == 0:
-        frames.append(scene.picture(running) if config.record.endswith(".gif") else scene.text(running))
+        frames.append(scene.frame("image" if config.record.endswith(".gif") else "text"))
 
 
 def write_record(path, frames):

@@ -8,6 +8,7 @@ from apps.reinforcement.environments.environment import Environment
 from strategies import export
 
 _SEED = 2_000_003  # of the episodes that files play
+_BATCH = 8  # environments in Python that give observations
 
 
 def formats_of(config):
@@ -26,7 +27,7 @@ def write(run, network, environment, policy):
     samples = observations_of(environment, policy, config)
     expected = evaluation.actions_of(environment.action_spec, export.predict(acting, samples))
     formats, trial = formats_of(config), None
-    if formats and isinstance(environment, Environment):
+    if formats:
         trial = evaluation.FileTrial(environment, config.eval_episodes, config.eval_steps, _SEED)
     shares = []
 
@@ -55,8 +56,10 @@ def observations_of(environment, policy, config):
     """Observations of the policy's episodes, [N, ...]."""
     if isinstance(environment, Environment):
         return evaluation.observations(environment, policy, config.num_representative, config.seed)
-    seen, time_step = [], environment.reset(config.seed)
-    while sum(map(len, seen)) < config.num_representative:
+    batch, seen = environment.open(_BATCH, evaluation.python_seed(config.seed)), []
+    time_step, act = batch.reset(), tf.function(policy.action, autograph=False)
+    while _BATCH * len(seen) < config.num_representative:
         seen.append(time_step.observation.numpy())
-        time_step = environment.step(policy.action(time_step, (), tf.constant([config.seed, len(seen)])).action)
+        time_step = batch.step(act(time_step, ()).action)
+    batch.close()
     return np.concatenate(seen)[:config.num_representative]

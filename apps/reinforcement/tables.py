@@ -32,6 +32,9 @@ def network_of(values):
 
 def check(settings, environment):
     """Raises ValueError where an algorithm needs a table or a model that an environment does not have."""
+    if not isinstance(environment, environment_lib.Environment):
+        raise ValueError(f"{settings.algorithm} learns in a compiled program, and {environment.name} is stepped from "
+                         "Python. Use --algorithm=dqn, a2c or ppo.")
     if settings.algorithm in naming.TABULAR:
         tabular.check(environment)
         options_of(settings)

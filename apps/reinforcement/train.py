@@ -47,7 +47,7 @@ def train(config):
     strategy = workdir.make_distribution(config if config.distribution == "single"
                                          else config.replace(jit_compile=False))
     environment = None if config.algorithm in naming.BANDITS else catalogue.make(config.env)
-    settings = defaults.resolve(config, environment and environment.model)
+    settings = defaults.resolve(config, getattr(environment, "model", None))
     policy_files.formats_of(settings)
     check(settings, environment, strategy)
     if settings.explain:
