@@ -9,8 +9,8 @@ from apps.reinforcement import compare
 from apps.reinforcement import train as train_lib
 from apps.reinforcement.compare import CompareConfig
 
-SMALL = {"env": "shortest_path", "epochs": 2, "steps_per_epoch": 5, "eval_episodes": 4, "verbose": 0, "seeds": 2,
-         "algorithms": "q_learning,sarsa:trace_decay=0.5"}
+SMALL = {"epochs": 2, "steps_per_epoch": 20, "eval_episodes": 2, "verbose": 0, "seeds": 1, "units": "4",
+         "parallel_environments": 2, "rollout": 5, "jit_compile": False, "algorithms": "a2c,ppo:passes=2"}
 
 
 def test_a_comparison_that_was_cut_goes_on(tmp_path, monkeypatch):
@@ -20,19 +20,18 @@ def test_a_comparison_that_was_cut_goes_on(tmp_path, monkeypatch):
         if len(names) == 1:
             names.append("cut")
             raise KeyboardInterrupt
-        names.append((config.algorithm, config.seed, config.trace_decay))
+        names.append((config.algorithm, config.seed, config.passes))
         return train(config)
 
     monkeypatch.setattr(train_lib, "train", counted)
     with pytest.raises(KeyboardInterrupt):
         compare.compare(CompareConfig(workdir=str(tmp_path), **SMALL))
     metrics = compare.compare(CompareConfig(workdir=str(tmp_path), **SMALL))
-    assert names == [("q_learning", 0, 0.0), "cut", ("q_learning", 1, 0.0), ("sarsa", 0, 0.5), ("sarsa", 1, 0.5)]
-    single = [json.loads((tmp_path / "runs" / f"q_learning_{seed}" / "metrics.json").read_text())["test_return"]
-              for seed in range(2)]
-    assert metrics["test_return_q_learning"] == pytest.approx(np.mean(single))
+    assert names == [("a2c", 0, -1), "cut", ("ppo", 0, 2)]  # what had ended is not trained again
+    single = json.loads((tmp_path / "runs" / "a2c_0" / "metrics.json").read_text())
+    assert metrics["test_return_a2c"] == single["test_return"]
     assert (tmp_path / "plots" / "curves.png").exists()
-    assert "| sarsa:trace_decay=0.5 | 2 |" in (tmp_path / "report.md").read_text()
+    assert "| ppo:passes=2 | 1 |" in (tmp_path / "report.md").read_text()
 
 
 def test_curves_meet_on_a_grid():

@@ -49,7 +49,7 @@ def test_it_draws_and_records(folder, tmp_path):
 def test_a_table_plays(tmp_path):
     environment = catalogue.make("shortest_path")
     values = np.where(np.eye(9)[[1, 4, 1, 6, 7, 2, 7, 8, 7]] > 0, 1.0, 0.0)  # the way to room 8
-    tables.network_of(values).save(tmp_path / "model.keras")
+    networks.acting_network(tables.network_of(values)).save(tmp_path / "model.keras")
     lines = []
     returns = play.play(play.PlayConfig(policy=str(tmp_path), env="shortest_path", episodes=4), lines.append)
     assert returns == [100.0] * 4 and any("[8]" in line for line in lines) and environment.draw is not None
