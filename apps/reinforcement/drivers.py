@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps.reinforcement.environments import environment as environment_lib
-from apps.reinforcement.environments.environment import split
+from apps.reinforcement.environments.environment import fold, split
 from apps.reinforcement.trajectories import StepType, from_transition
 
 
@@ -91,18 +91,20 @@ def evaluate(environment, policy, batch, seed, *, max_steps=None):
     """
     limit = _limit(environment, max_steps, 1)
     seed, start = tf.unstack(split(seed, 2))
-    running, time_step = environment_lib.reset(environment, batch, start)
+    running, first = environment_lib.reset(environment, batch, start)
 
-    def body(t, playing, returns, lengths, running, time_step, policy_state):
-        seeds = split(seed + tf.stack([0, t]), 2)
-        running, after, step = _act(environment, policy, running, time_step, policy_state, seeds[0], seeds[1])
-        returns += tf.where(playing, after.reward, 0.0)
+    def body(t, playing, returns, lengths, state, policy_state):
+        seeds = split(fold(seed, t), 2)
+        # What comes after the end is not looked at, so that nothing has to be begun again.
+        step = policy.action(first._replace(observation=environment.observe(state)), policy_state, seeds[0])
+        state, reward, terminated = environment.dynamics(state, step.action, seeds[1])
+        returns += tf.where(playing, reward, 0.0)
         lengths += tf.cast(playing, tf.int32)
-        return t + 1, playing & ~after.is_last(), returns, lengths, running, after, step.state
+        return t + 1, playing & ~terminated, returns, lengths, state, step.state
 
     _, _, returns, lengths, *_ = tf.while_loop(
         lambda t, playing, *_: (t < limit) & tf.reduce_any(playing), body,
-        (0, tf.ones([batch], tf.bool), tf.zeros([batch]), tf.zeros([batch], tf.int32), running, time_step,
+        (0, tf.ones([batch], tf.bool), tf.zeros([batch]), tf.zeros([batch], tf.int32), running.state,
          policy.initial_state(batch)))
     return returns, lengths
 
