@@ -18,7 +18,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from apps.reinforcement.environments import environment as environments
 from apps.reinforcement.environments.cart_pole import cart_pole
-from apps.reinforcement.environments.environment import fold, split
+from apps.reinforcement.environments.environment import fold, split, uniform
 from benchmarks import common
 
 PEERS = (("SyncVectorEnv", 64), ("CartPoleVectorEnv", 1024), ("CartPoleVectorEnv", 4096))
@@ -32,8 +32,7 @@ def ours(batch, steps):
     def play(running, number):
         def one(time_done, running, reward, episodes):
             seeds = split(fold(tf.stack([number, 1]), time_done), 2)
-            # One bit for each environment is all that a random action needs.
-            action = tf.random.stateless_uniform([batch], seeds[0], 0, 2, tf.int32, alg=environments.ALGORITHM)
+            action = tf.cast(2 * uniform([batch], seeds[0]), tf.int32)
             running, shown = environments.step(environment, running, action, seeds[1])
             return (time_done + 1, running, reward + tf.reduce_sum(shown.reward),
                     episodes + tf.reduce_sum(tf.cast(shown.is_first(), tf.int32)))

@@ -1,7 +1,10 @@
 """What every environment keeps, under random play."""
 
+import itertools
+
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from apps.reinforcement.environments import catalogue
@@ -141,3 +144,21 @@ def test_uniform_numbers_are_the_same_with_and_without_xla():
         np.testing.assert_array_equal(numbers, compiled)
         assert 0 <= numbers.numpy().min() < 0.001 and 0.999 < numbers.numpy().max() < 1
         assert numbers.numpy().mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_uniform_numbers_are_uniform_and_independent():
+    """Within a call, between places, and between calls with neighbouring seeds; 2^16 numbers each."""
+    draws = np.stack([uniform([2**16], seed) for seed in ([0, 0], [0, 1], [1, 0], [1, 1])]).astype(np.float64)
+    for row in draws:
+        assert scipy.stats.kstest(row, "uniform").pvalue > 0.001
+        for lag in (1, 2, 3, 4, 64):
+            pairs = np.histogram2d(row[:-lag], row[lag:], 16, [[0, 1], [0, 1]])[0]
+            assert scipy.stats.chisquare(pairs.ravel()).pvalue > 0.001
+    for one, other in itertools.combinations(draws, 2):
+        for shift in (0, 1, 2):
+            pairs = np.histogram2d(one, np.roll(other, shift), 16, [[0, 1], [0, 1]])[0]
+            assert scipy.stats.chisquare(pairs.ravel()).pvalue > 0.001
+    ends = np.concatenate([uniform([4, 8], [number, 0]).numpy().ravel() for number in range(512)])  # short calls
+    assert scipy.stats.kstest(ends, "uniform").pvalue > 0.001 and len(np.unique(ends)) > 0.999 * len(ends)
+    bits = np.unpackbits(environments.words([2**14], [5, 6]).numpy().view(np.uint8)).reshape(-1, 32).mean(axis=0)
+    np.testing.assert_allclose(bits, 0.5, atol=0.016)  # four deviations
