@@ -55,7 +55,7 @@ def head_of(action_spec):
 def categorical(num_actions):
     """Probabilities softmax(logits), logits [B, A]; actions int32 [B]."""
     def sample(logits, seed):
-        noise = uniform(tf.shape(logits), seed, _SMALLEST, 1.0, logits.dtype)
+        noise = uniform(logits.shape, seed, _SMALLEST, 1.0, logits.dtype)
         return tf.argmax(logits - tf.math.log(-tf.math.log(noise)), axis=-1, output_type=tf.int32)  # Gumbel's trick
 
     def log_prob(logits, action):
@@ -83,7 +83,7 @@ def gaussian(action_spec):
 
     def sample(parameters, seed):
         mean, deviation = split(parameters)
-        first, second = tf.unstack(uniform(tf.concat([[2], tf.shape(mean)], 0), seed, _SMALLEST, 1.0, mean.dtype))
+        first, second = tf.unstack(uniform([2, *mean.shape], seed, _SMALLEST, 1.0, mean.dtype))
         noise = tf.sqrt(-2 * tf.math.log(first)) * tf.cos(2 * math.pi * second)  # Box & Muller 1958
         return mean + tf.exp(deviation) * noise
 

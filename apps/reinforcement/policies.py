@@ -67,7 +67,7 @@ def epsilon_greedy(values, action_spec, epsilon):
     def action(time_step, policy_state, seed):
         step = best.action(time_step, policy_state)
         seeds = split(seed, 2)
-        batch = tf.shape(step.action)
+        batch = step.action.shape
         tries = uniform(batch, seeds[0]) < epsilon()
         return step._replace(action=tf.where(tries, _any(batch, action_spec, seeds[1]), step.action))
 
@@ -80,10 +80,10 @@ def random(action_spec):
         low, high = (tf.constant(value, tf.float32) for value in bounds(action_spec))
 
     def action(time_step, policy_state, seed):
-        batch = tf.shape(time_step.step_type)
+        batch = time_step.step_type.shape
         if action_spec.is_discrete:
             return PolicyStep(_any(batch, action_spec, seed), policy_state)
-        share = uniform(tf.concat([batch, action_spec.shape], 0), seed)
+        share = uniform([*batch, *action_spec.shape], seed)
         return PolicyStep(low + share * (high - low), policy_state, share * 2 - 1)
 
     return Policy(action)
