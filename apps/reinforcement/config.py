@@ -43,7 +43,8 @@ class Config(TrainingConfig):
                                    search=Range(0.8, 1.0))
     entropy_weight: float = field(-1.0, "Weight of the policy's entropy (reinforce, a2c, ppo).", minimum=-1,
                                   search=Range(1e-5, 0.03, log=True))
-    value_weight: float = field(0.5, "Weight of the value's loss (reinforce, a2c, ppo).", minimum=0)
+    value_weight: float = field(-1.0, "Weight of half the squared error of the value (reinforce, a2c, ppo).",
+                                minimum=-1)
     normalize_advantages: bool = field(True, "Advantages with mean 0 and deviation 1 in each update.")
     clip: float = field(0.2, "Epsilon of PPO's ratio.", above=0, search=Range(0.1, 0.3))
     value_clip: float = field(0.0, "How far PPO's value may move from the old one. 0: anywhere.", minimum=0)

@@ -10,8 +10,8 @@ from apps.reinforcement import naming
 
 _ALL = {"steps_per_epoch": 5000, "eval_episodes": 100, "parallel_environments": 16, "rollout": 32, "discount": 0.99,
         "learning_rate": 1e-3, "final_rate": 1.0, "batch_size": 256, "gradient_clip": 0.5, "units": "64,64",
-        "activation": "tanh", "advantage_decay": 0.95, "entropy_weight": 0.0, "passes": 10, "replay_capacity": 50_000,
-        "warmup_steps": 1000, "updates": 16, "target_period": 128, "target_share": 1.0,
+        "activation": "tanh", "advantage_decay": 0.95, "entropy_weight": 0.0, "value_weight": 0.5, "passes": 10,
+        "replay_capacity": 50_000, "warmup_steps": 1000, "updates": 16, "target_period": 128, "target_share": 1.0,
         "exploration": "epsilon_greedy", "exploration_start": 1.0, "exploration_end": 0.05,
         "exploration_steps": 10_000, "step_size": 0.1, "step_size_power": 0.0}
 
@@ -34,12 +34,9 @@ _ALGORITHMS = {
 _ENVIRONMENTS = {"campaign_mail": {"eval_episodes": 4000}, "advertising": {"eval_episodes": 4000}}
 
 DEFAULTS = {
-    ("ppo", "cart_pole"): {"parallel_environments": 8, "rollout": 32, "passes": 20, "discount": 0.98,
-                           "advantage_decay": 0.8, "learning_rate": 1e-3, "final_rate": 0.0, "entropy_weight": 0.0},
-    ("ppo", "traffic_light"): {"steps_per_epoch": 20_000, "parallel_environments": 32, "rollout": 64,
-                               "discount": 0.98},
-    ("a2c", "cart_pole"): {"learning_rate": 3e-3, "final_rate": 0.0, "steps_per_epoch": 10_000},
-    ("reinforce", "cart_pole"): {"steps_per_epoch": 7500},
+    ("ppo", "cart_pole"): {"parallel_environments": 8, "rollout": 32, "batch_size": 64, "discount": 0.98,
+                           "advantage_decay": 0.8, "learning_rate": 1e-3, "final_rate": 0.0, "entropy_weight": 0.0,
+                           "value_weight": 1.0},
     ("ppo", "acrobot"): {"steps_per_epoch": 10_000},
     ("ppo", "campaign_mail"): {"steps_per_epoch": 30_000, "parallel_environments": 64, "rollout": 52,
                                "batch_size": 832, "discount": 1.0},

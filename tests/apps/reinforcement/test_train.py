@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from apps.common import config as config_lib
 from apps.common import fitting, workdir
-from apps.reinforcement import checking, deep, defaults, tables, train
+from apps.reinforcement import bandit_runs, checking, deep, defaults, tables, train
 from apps.reinforcement.config import Config
 from apps.reinforcement.environments import catalogue
 from apps.reinforcement.environments.cart_pole import cart_pole
@@ -250,3 +250,35 @@ def test_a_greedy_path_ends():
     network = tables.compute(defaults.resolve(Config(workdir="x", algorithm="value_iteration"),
                                               environment.model), environment)[0]
     assert tables.greedy_path(environment, network)[-1] == 8
+
+
+def test_a_bandit_is_learned_and_resumed(tmp_path):
+    options = {"env": "advertising", "steps_per_epoch": 20, "parallel_environments": 4, "eval_episodes": 50}
+    metrics = train.train(config(tmp_path / "whole", "linucb", **options))
+    assert metrics["steps"] == 40 and 0 < metrics["regret"] < 40 * 0.25 and 0 <= metrics["test_return"] <= 1
+    run = workdir.Run(defaults.resolve(config(tmp_path / "cut", "linucb", **options)))
+    run.begin()
+    bandit_runs.BanditRun(run)._epoch()
+    resumed = bandit_runs.BanditRun(run)
+    assert resumed.progress.epoch == 1
+    resumed.train()
+    run.end()
+    assert resumed.finish()[1]["regret"] == metrics["regret"]
+
+
+def test_environments_of_gymnasium(tmp_path):
+    metrics = train.train(config(tmp_path, "dqn", env="gym:CartPole-v1", export="float32"))
+    assert metrics["steps"] >= 120 and metrics["equal_actions_float32"] == 1 and metrics["updates"] > 0
+    assert metrics["return_float32"] == metrics["return_keras"] >= 8
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"algorithm": "ucb", "env": "cart_pole"}, "Unknown bandit for --algorithm=ucb: --env 'cart_pole'"),
+    ({"algorithm": "thompson", "env": "k_armed"}, "thompson models rewards of 0 and 1; those of k_armed are gaussian"),
+    ({"algorithm": "q_learning", "env": "gym:CartPole-v1"}, "learns in a compiled program, and gym:CartPole-v1 is"),
+    ({"algorithm": "reinforce", "env": "gym:CartPole-v1"}, "plays whole episodes of the pure environments; gym:Cart"),
+    ({"algorithm": "dqn", "env": "gym:Pendulum-v1"}, "dqn values each .* those of gym:Pendulum-v1 are continuous"),
+    ({"env": "gym:Nothing-v1"}, "gymnasium cannot make an environment 'Nothing-v1'")])
+def test_what_bandits_and_gymnasium_refuse(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        train.train(Config(**{"workdir": str(tmp_path / "run"), **SMALL, **changes}))
