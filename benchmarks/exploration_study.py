@@ -53,7 +53,7 @@ def row_of(problem, name, regret):
 
 def draw(found):
     """Mean cumulative regret over time, with its 95 % band."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
     for axis, (problem, curves) in zip(panels, found.items()):
         for name, regret in curves.items():
             steps, runs = regret.shape
@@ -62,9 +62,10 @@ def draw(found):
             line, = axis.plot(shown + 1, mean, label=name)
             axis.fill_between(shown + 1, mean - band, mean + band, color=line.get_color(), alpha=0.2, linewidth=0)
         axis.set(title=problem, xlabel="pulls", ylabel="cumulative regret")
-        axis.set_ylim(0, 1.05 * np.median([curve[-1].mean() for curve in curves.values()]) * 2)
+        # The worst curves leave the picture.
+        axis.set_ylim(0, 2.1 * np.median([curve[-1].mean() for curve in curves.values()]))
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="upper left")
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     PICTURE.parent.mkdir(exist_ok=True)
     reporting.save_figure(figure, PICTURE)
 

@@ -127,8 +127,8 @@ def words(shape, seed):
 
 
 def _mixed(word):
-    """A permutation of the words of 32 bits in which each bit depends on all; constants of C. Wellons' hash-prospector
-    (github.com/skeeto/hash-prospector, the least biased of two rounds)."""
+    """A permutation of the words of 32 bits in which each bit depends on all; shifts and factors as listed in
+    github.com/skeeto/hash-prospector for two rounds."""
     for shift, factor in ((16, 0x21F0AAAD), (15, 0xD35A2D97), (15, 1)):
         word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, tf.constant(shift, tf.uint32)))
         word *= tf.constant(factor, tf.uint32)

@@ -67,10 +67,10 @@ def in_loops(problem, options, seed, num_steps):
     (Options("linear_thompson", width=0.3, ridge=0.5, num_runs=2), advertising.bandit())],
     ids=lambda item: getattr(item, "algorithm", ""))
 def test_pulls_equal_loops_also_when_resumed(options, problem):
-    program = bandits.program(problem, options, 12)
+    program = bandits.program(problem, options, 8)
     half, *begun = program(bandits.begin(problem, options, 3))
     _, *ended = program(half)
-    actions, rewards, regret = in_loops(problem, options, 3, 24)
+    actions, rewards, regret = in_loops(problem, options, 3, 16)
     for ours, expected in zip(map(np.concatenate, zip(begun, ended)), (regret, actions, rewards)):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
     assert len(np.unique(actions)) > 2

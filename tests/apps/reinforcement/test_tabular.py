@@ -88,10 +88,10 @@ def in_loops(environment, options, seed, num_episodes):
     Options("monte_carlo", discount=0.9, start=0.7, visits="every")],
     ids=lambda options: f"{options.algorithm}-{options.exploration}-{options.trace_decay:g}")
 def test_tables_equal_loops_also_when_resumed(options):
-    program = tabular.program(SMALL, options, 4)
+    program = tabular.program(SMALL, options, 3)
     half, _, first = program(tabular.begin(SMALL, options, 5))
     whole, _, last = program(half)
-    values, counts = in_loops(SMALL, options, 5, 8)
+    values, counts = in_loops(SMALL, options, 5, 6)
     np.testing.assert_array_equal(whole.counts[0], counts)
     np.testing.assert_allclose(whole.values[0], values, rtol=1e-9, atol=1e-12)
     assert np.concatenate([first, last]).sum() == whole.steps[0] and len(np.unique(values)) > 5
@@ -151,10 +151,10 @@ def test_q_learning_comes_near_the_optimum_of_the_gambler():
 
 
 def test_sarsa_goes_the_safe_way_and_q_learning_along_the_cliff():
-    """Sutton & Barto 2018, figure 6.4: about -25 and -50 an episode while exploring; means of 50 learners."""
+    """Sutton & Barto 2018, figure 6.4: about -25 and -50 an episode while exploring; means of 30 learners."""
     environment, paths, gained = cliff_walk(), {}, {}
     for algorithm in ("sarsa", "q_learning"):
-        result = tabular.learn(environment, Options(algorithm, step_size=0.5, num_learners=50), 1, num_episodes=500)
+        result = tabular.learn(environment, Options(algorithm, step_size=0.5, num_learners=30), 1, num_episodes=500)
         gained[algorithm] = result.returns[-100:].mean()
         mean = tabular.greedy(result.values.mean(axis=0)).numpy()
         paths[algorithm] = finite.path(environment.model, mean, 36)
