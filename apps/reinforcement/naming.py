@@ -11,4 +11,3 @@ OBJECTIVES = ("discounted", "average")
 EXPLORATIONS = ("epsilon_greedy", "boltzmann", "ucb")
 TRACES = ("accumulating", "replacing")
 VISITS = ("first", "every")
-GYM = "gym:"  # what names of gymnasium's environments begin with

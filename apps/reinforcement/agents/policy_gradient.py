@@ -14,6 +14,7 @@ from apps.reinforcement import losses, policies
 from apps.reinforcement.action_heads import head_of
 from apps.reinforcement.agents.agent import Agent, LossInfo, Rows, compile_network, minibatches, train_on_rows
 from apps.reinforcement.trajectories import StepType
+from layers.checking import unknown_name
 
 KINDS = ("reinforce", "a2c", "ppo")
 OBJECTIVES = ("discounted", "average")
@@ -49,6 +50,11 @@ class Options:
     exact: bool = False
     passes: int = 1
     minibatch: int = 0
+
+    def __post_init__(self):
+        for word, name, known in (("agent", self.kind, KINDS), ("objective", self.objective, OBJECTIVES)):
+            if name not in known:
+                raise unknown_name(word, name, known)
 
 
 class PolicyLoss(keras.losses.Loss):

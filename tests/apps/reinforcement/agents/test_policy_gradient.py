@@ -140,3 +140,10 @@ def test_training_is_that_of_keras_fit():
 def test_a_pass_leaves_out_what_does_not_fill_a_minibatch():
     order = agent_lib.minibatches(10, 2, 4, tf.constant([1, 1])).numpy()
     assert order.shape == (4, 4) and all(len(set(order[i:i + 2].ravel())) == 8 for i in (0, 2))
+
+
+@pytest.mark.parametrize("options, words", [({"kind": "pqo"}, "Unknown agent 'pqo'.*'ppo'"),
+                                            ({"kind": "a2c", "objective": "mean"}, "Unknown objective 'mean'")])
+def test_unknown_options(options, words):
+    with pytest.raises(ValueError, match=words):
+        Options(**options)
