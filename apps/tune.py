@@ -17,6 +17,7 @@ from layers.checking import unknown_name
 # app -> (metric of metrics.json that decides, direction)
 APPS = {"image_classification": ("validation_accuracy", "max"),
         "language_model": ("validation_cross_entropy", "min"),
+        "reinforcement": ("best_return", "max"),
         "translation": ("validation_cross_entropy", "min")}
 
 

@@ -19,13 +19,14 @@ def last_step(workdir):
     return max(steps, default=0)
 
 
-def train(workdir, *flags, workers, servers=0, hurt=None, after_step=0, app="apps.image_classification.train"):
+def train(workdir, *flags, workers, servers=0, hurt=None, after_step=0, app="apps.image_classification.train",
+          common=FLAGS):
     """Trains under `async` (with servers) or `multi_worker`; calls `hurt(supervisor)` once a step has been saved.
 
     Returns:
         (exit code, the supervisor's lines, restarts).
     """
-    command = [sys.executable, "-m", app, f"--distribution={'async' if servers else 'multi_worker'}", *FLAGS,
+    command = [sys.executable, "-m", app, f"--distribution={'async' if servers else 'multi_worker'}", *common,
                f"--workdir={workdir}", *flags]
     lines = []
     supervisor = Supervisor(command, workers=workers, servers=servers, max_restarts=5, report=lines.append)

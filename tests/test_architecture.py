@@ -55,7 +55,7 @@ def test_layers_do_not_know_of_devices_or_precision():
             assert not found, f"{name_of(path)} mentions {found}"
 
 
-OWN_LOOP = ("alphago",)  # act, store, learn: no data set, and networks beside environments
+OWN_LOOP = ("alphago", "reinforcement")  # act, store, learn: no data set, and networks beside environments
 
 
 @pytest.mark.parametrize("folder", APPS, ids=name_of)

@@ -5,6 +5,7 @@ import typing
 
 import tensorflow as tf
 
+from apps.reinforcement.environments import drawing
 from apps.reinforcement.environments.environment import Environment, uniform
 from apps.reinforcement.trajectories import Spec
 
@@ -47,4 +48,14 @@ def cart_pole(max_steps=500, dtype=tf.float32):
     limits = (2 * _MAX_POSITION, math.inf, 2 * _MAX_ANGLE, math.inf)
     return Environment(
         "cart_pole", Spec((4,), tf.float32, tuple(-limit for limit in limits), limits), Spec((), tf.int32, 0, 1),
-        initial, dynamics, lambda state: tf.cast(tf.stack(state, axis=1), tf.float32), max_steps)
+        initial, dynamics, lambda state: tf.cast(tf.stack(state, axis=1), tf.float32), max_steps,
+        *drawing.painters(_scene, (-2.6, 2.6, -0.3, 1.3)))
+
+
+def _scene(canvas, state):
+    x, angle = float(state.position), float(state.angle)
+    canvas.line([(-_MAX_POSITION, 0), (_MAX_POSITION, 0)], "-", drawing.INK)
+    canvas.polygon([(x - 0.25, -0.1), (x - 0.25, 0.1), (x + 0.25, 0.1), (x + 0.25, -0.1)], "#", drawing.STEEL)
+    tip = (x + 2 * _HALF_LENGTH * math.sin(angle), 0.1 + 2 * _HALF_LENGTH * math.cos(angle))
+    canvas.polygon(drawing.bar((x, 0.1), tip, 0.08), "|", drawing.WOOD)
+    canvas.disc((x, 0.1), 0.05, "o", drawing.RED)

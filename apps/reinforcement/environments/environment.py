@@ -4,6 +4,7 @@ Everything that is random follows from the seeds (int32 [2], as TensorFlow's sta
 can be repeated, and `reset` and `step` compile together with whatever acts and learns.
 """
 
+import math
 import typing
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from apps.reinforcement.trajectories import Spec, StepType, TimeStep
 
-ALGORITHM = "philox"  # the same numbers with and without XLA
+ALGORITHM = "philox"  # the same bits with and without XLA
 
 
 class Environment(typing.NamedTuple):
@@ -26,6 +27,7 @@ class Environment(typing.NamedTuple):
         max_steps: steps after which an episode is cut; None: never.
         draw: (state of one environment, as arrays without batch) -> text; None: it cannot be shown so.
         picture: the same -> image uint8 [H, W, 3]; None: it cannot be shown so.
+        model: `finite.Model`, the tables of a problem of few states; None: it has none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Environment(typing.NamedTuple):
     max_steps: int | None = None
     draw: Callable | None = None
     picture: Callable | None = None
+    model: typing.Any = None
 
 
 class Running(typing.NamedTuple):
@@ -96,6 +99,37 @@ def split(seed, number):
     return tf.random.experimental.stateless_split(seed, number, alg=ALGORITHM)
 
 
+def fold(seed, number):
+    """Another seed [2] for each whole `number` (a scalar), so that a loop needs no seeds made beforehand."""
+    return tf.random.experimental.stateless_fold_in(seed, number, alg=ALGORITHM)
+
+
 def uniform(shape, seed, low=0.0, high=1.0, dtype=tf.float32):
-    """Uniform numbers in [low, high)."""
-    return tf.random.stateless_uniform(shape, seed, low, high, dtype, alg=ALGORITHM)
+    """Uniform numbers in [low, high), float32 or float64, the same with and without XLA."""
+    if dtype == tf.float64:
+        first, second = (tf.cast(part, tf.float64) for part in tf.unstack(words([2, *shape], seed)))
+        numbers = (first * 2.0**21 + tf.floor(second * 2.0**-11)) * 2.0**-53
+    else:
+        leading = tf.bitwise.right_shift(words(shape, seed), tf.constant(8, tf.uint32))
+        numbers = tf.cast(tf.cast(leading, tf.int32), dtype) * 2.0**-24
+    return numbers if (low, high) == (0.0, 1.0) else low + (high - low) * numbers
+
+
+def words(shape, seed):
+    """Random uint32 words of a static shape: hashes of their places, under two keys that philox makes of the seed.
+
+    Several times as fast as a word of philox each, which is most of the time of a step of a small environment; and
+    TensorFlow's uniform numbers are not those of XLA, since the two take different bits of the same words.
+    """
+    keys = tf.random.stateless_uniform([2], seed, None, None, tf.uint32, alg=ALGORITHM)
+    places = tf.cast(tf.range(math.prod(shape)), tf.uint32)
+    return tf.reshape(_mixed(tf.bitwise.bitwise_xor(_mixed(places + keys[0]), keys[1])), shape)
+
+
+def _mixed(word):
+    """A permutation of the words of 32 bits in which each bit depends on all; shifts and factors as listed in
+    github.com/skeeto/hash-prospector for two rounds."""
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0xD35A2D97), (15, 1)):
+        word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, tf.constant(shift, tf.uint32)))
+        word *= tf.constant(factor, tf.uint32)
+    return word

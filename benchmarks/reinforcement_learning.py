@@ -1,0 +1,72 @@
+"""What is learned, over five seeds, beside published or well-known figures.
+
+    python -m benchmarks.reinforcement_learning [--folder=runs/reinforcement] [--seeds=5] [--only=cart_pole]
+
+Each run is one of `apps.reinforcement.train` with its tuned defaults, in a process of its own; its policy is that of
+the best trial, tried in fresh episodes. The interval is the bootstrap's over the seeds, 95 %.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+
+from apps.reinforcement.reports import interval
+from benchmarks import common, runs
+
+# Setting: flags, the return that the suite must reach, and what others report: rl-zoo (Raffin 2020, its benchmark.md),
+# CleanRL's documentation of each algorithm, gymnasium's threshold for "solved".
+SETTINGS = {
+    "dqn cart_pole": ({"algorithm": "dqn"}, 475, "500 (rl-zoo); 488.69 ± 16.11 (CleanRL)"),
+    "dqn double dueling prioritised 3-step cart_pole": (
+        {"algorithm": "dqn", "double": True, "dueling": True, "prioritized": True, "n_step": 3}, 475, "500 (rl-zoo)"),
+    "reinforce cart_pole": ({"algorithm": "reinforce"}, 475, "475 (gymnasium: solved)"),
+    "reinforce without baseline cart_pole": ({"algorithm": "reinforce", "baseline": False}, None, ""),
+    "a2c cart_pole": ({"algorithm": "a2c"}, 475, "500 (rl-zoo)"),
+    "ppo cart_pole": ({"algorithm": "ppo"}, 475, "500 (rl-zoo); 490.04 ± 6.12 (CleanRL)"),
+    "ppo acrobot": ({"algorithm": "ppo", "env": "acrobot"}, -100, "-73.5 (rl-zoo); -86.36 ± 1.32 (CleanRL)"),
+    "ppo campaign_mail": ({"algorithm": "ppo", "env": "campaign_mail"}, None, ""),
+    "ppo traffic_light": ({"algorithm": "ppo", "env": "traffic_light"}, None, ""),
+}
+_OF_RULES = ("send", "best_fixed", "10_s", "16_s", "24_s", "36_s", "60_s")  # how the metrics of fixed policies go on
+
+
+def row_of(name, found, wanted, published):
+    """A row of the table from the metrics of the seeds."""
+    returns = np.array([metrics["test_return"] for metrics in found])
+    low, high = interval(returns)
+    rules = [max(value for key, value in metrics.items() if _is_rule(key)) for metrics in found
+             if any(map(_is_rule, metrics))]
+    int8 = [abs(metrics["return_int8"] - metrics["return_keras"]) / abs(metrics["return_keras"]) for metrics in found
+            if "return_int8" in metrics]
+    equal = [metrics["equal_actions_float32"] for metrics in found if "equal_actions_float32" in metrics]
+    return {"setting": name, "seeds": len(found), "return": round(float(returns.mean()), 2), "low": round(low, 2),
+            "high": round(high, 2), "worst": round(float(returns.min()), 2), "wanted": wanted,
+            "best_fixed_policy": round(float(np.mean(rules)), 2) if rules else None,
+            "steps": round(float(np.mean([metrics["steps"] for metrics in found]))),
+            "seconds": round(float(np.mean([metrics["seconds"] for metrics in found])), 1),
+            "int8_change": round(max(int8), 4) if int8 else None,
+            "equal_actions_float32": min(equal) if equal else None, "published": published}
+
+
+def _is_rule(key):
+    return key.startswith(tuple(f"return_{name}" for name in _OF_RULES))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", default="runs/reinforcement")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", default="", help="settings whose name holds this text")
+    arguments = parser.parse_args()
+    for name, (flags, wanted, published) in SETTINGS.items():
+        if arguments.only not in name:
+            continue
+        plan = {f"{name.replace(' ', '_')}_{seed}": {**flags, "seed": seed} for seed in range(arguments.seeds)}
+        found = runs.run_all(pathlib.Path(arguments.folder), plan, {"export": "float32,int8", "verbose": 0},
+                             app="reinforcement", metric="test_return")
+        common.write("reinforcement_learning", [row_of(name, list(found.values()), wanted, published)], key="setting")
+
+
+if __name__ == "__main__":
+    main()
