@@ -92,7 +92,6 @@ class Config(TrainingConfig):
                                     minimum=1)
     jit_compile: bool = field(True, "Compile with XLA: collecting and, under --distribution=single, learning in the "
                                     "same program.")
-    deterministic: bool = field(False, "Only deterministic kernels; compiled programs repeat on processors without.")
 
     def validate(self):
         super().validate()
