@@ -40,6 +40,10 @@ DEFAULTS = {
     ("ppo", "acrobot"): {"steps_per_epoch": 10_000},
     ("ppo", "campaign_mail"): {"steps_per_epoch": 30_000, "parallel_environments": 64, "rollout": 52,
                                "batch_size": 832, "discount": 1.0},
+    ("ppo", "traffic_light"): {"steps_per_epoch": 20_000, "parallel_environments": 32, "rollout": 64,
+                               "discount": 0.98},
+    ("a2c", "cart_pole"): {"learning_rate": 3e-3, "final_rate": 0.0, "steps_per_epoch": 10_000},
+    ("reinforce", "cart_pole"): {"steps_per_epoch": 7500},
     ("dqn", "cart_pole"): {"steps_per_epoch": 7500, "rollout": 16, "updates": 64, "batch_size": 128,
                            "target_period": 1, "target_share": 0.01},
 }
