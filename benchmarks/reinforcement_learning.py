@@ -3,7 +3,8 @@
     python -m benchmarks.reinforcement_learning [--folder=runs/reinforcement] [--seeds=5] [--only=cart_pole]
 
 Each run is one of `apps.reinforcement.train` with its tuned defaults, in a process of its own; its policy is that of
-the best trial, tried in fresh episodes. The interval is the bootstrap's over the seeds, 95 %.
+the best trial, tried in fresh episodes. The interval is the bootstrap's over the seeds, 95 %. The defaults were tuned
+with seeds 0 to 4: here they begin with 100.
 """
 
 import argparse
@@ -57,12 +58,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="runs/reinforcement")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first_seed", type=int, default=100)
     parser.add_argument("--only", default="", help="settings whose name holds this text")
     arguments = parser.parse_args()
     for name, (flags, wanted, published) in SETTINGS.items():
         if arguments.only not in name:
             continue
-        plan = {f"{name.replace(' ', '_')}_{seed}": {**flags, "seed": seed} for seed in range(arguments.seeds)}
+        plan = {f"{name.replace(' ', '_')}_{seed}": {**flags, "seed": seed}
+                for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)}
         found = runs.run_all(pathlib.Path(arguments.folder), plan, {"export": "float32,int8", "verbose": 0},
                              app="reinforcement", metric="test_return")
         common.write("reinforcement_learning", [row_of(name, list(found.values()), wanted, published)], key="setting")
