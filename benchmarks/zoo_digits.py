@@ -30,8 +30,7 @@ WIDTHS = {"resnet18": 0.25, "resnet34": 0.25, "resnet50": 0.25, "resnet101": 0.1
           "mobilenet_v2": 0.35, "vgg16": 0.125}
 # Networks whose maps have one point from early on do not learn in 25 epochs, nor with the default learning rate of 0.1.
 OPTIONS = {"vgg16": {"normalization": "batch", "learning_rate": 0.05},
-           **dict.fromkeys(("resnet50", "resnet101", "resnet152", "resnet50_v2", "resnet101_v2", "resnet152_v2",
-                            "mobilenet_v1", "mobilenet_v2"),
+           **dict.fromkeys(("resnet50", "resnet101", "resnet152", "mobilenet_v1", "mobilenet_v2"),
                            {"learning_rate": 0.003, "optimizer": "adamw", "epochs": 120,
                             "compression_learning_rate": 3e-4})}
 FORMATS = ("float32", "float16", "dynamic", "int8")
