@@ -1,9 +1,10 @@
-"""`make benchmark`: the benchmarks that need no data set, one after another, each in a process.
+"""`make benchmark`: the benchmarks that need no data set, one after another, each in a process. It takes hours.
 
     python -m benchmarks.run [--only=throughput]
 
-What needs a data set and hours is run by itself: `cifar_table`, `deviation_pruning`, `dense_pruning`, `low_bit_table`,
-`distillation_study`, `compression_chain`.
+By themselves are run: those that need a data set (`--data_dir`), `cifar_table`, `deviation_pruning`, `dense_pruning`,
+`low_bit_table`, `distillation_study`, `compression_chain`, `async_accuracy`, `translation_table`, `character_models`,
+`vanishing_gradients`; and those beside other programs (`--peers_python`), `search_benchmark`, `reinforcement_speed`.
 """
 
 import argparse
@@ -12,7 +13,9 @@ import sys
 
 BENCHMARKS = ("onednn", "throughput", "input_pipeline", "compression_overhead", "precision", "normalization_study",
               "ensemble_study", "zoo_digits", "distribution_speed --study=overhead",
-              "distribution_speed --study=straggler", "scaling_model --measure", "chaos", "stale_gradients")
+              "distribution_speed --study=straggler", "scaling_model --measure", "chaos", "stale_gradients",
+              "federated_study", "date_translation", "transformer_speed", "environment_speed", "exploration_study",
+              "reinforcement_learning", "go_rules", "zero_tic_tac_toe")
 
 
 def main():
