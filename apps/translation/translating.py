@@ -10,9 +10,9 @@ from apps.translation.reading import Translator
 BATCH_SIZE = 32
 
 
-def translate(model, spec, texts, config):
+def translate(model, spec, texts, config, batch_size=BATCH_SIZE):
     """Translations of texts, a list; arguments as of `make_translator`."""
-    return make_translator(model, spec, config)(texts)
+    return make_translator(model, spec, config, batch_size)(texts)
 
 
 def make_translator(model, spec, config, batch_size=BATCH_SIZE):
