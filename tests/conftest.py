@@ -8,13 +8,16 @@ import apps  # noqa: F401  isort: skip
 import pytest
 from tensorflow.python.framework import config as tf_config
 
+from apps.common import workdir
 from strategies.distribution import devices
 
 devices.local_devices(4)
 
 
 @pytest.fixture(autouse=True)
-def no_determinism_is_left():
-    """A test that trains by the application leaves TensorFlow deterministic, in which XLA refuses some gradients."""
+def nothing_is_left():
+    """A test that trains by an application leaves its precision, and determinism, in which XLA refuses some gradients.
+    """
     yield
     tf_config.disable_op_determinism()
+    workdir.set_precision("float32")
