@@ -12,7 +12,6 @@ import dataclasses
 import importlib
 import json
 import pathlib
-import sys
 
 from absl import flags
 
@@ -71,9 +70,4 @@ def main(argv):
 
 if __name__ == "__main__":
     define_flags()
-    try:
-        config_class = importlib.import_module(f"apps.{app_of(sys.argv[1:])}.config").Config
-    except ValueError as bad_run:
-        sys.exit(f"error: {bad_run}")
-    flagging.define_flags(config_class)
-    flagging.run(main)
+    flagging.run_for_app(app_of, main)

@@ -7,7 +7,6 @@ names fewer. The same command resumes a sweep that was killed.
 """
 
 import importlib
-import sys
 
 from absl import flags
 
@@ -58,9 +57,4 @@ def main(argv):
 
 if __name__ == "__main__":
     define_flags()
-    try:
-        config_class = importlib.import_module(f"apps.{app_named(sys.argv[1:])}.config").Config
-    except ValueError as bad_name:
-        sys.exit(f"error: {bad_name}")
-    flagging.define_flags(config_class)
-    flagging.run(main)
+    flagging.run_for_app(app_named, main)

@@ -5,6 +5,7 @@ defines none.
 """
 
 import dataclasses
+import importlib
 import os
 import sys
 
@@ -35,6 +36,22 @@ def early_value(argv, name, default):
         if argument in (f"--{name}", f"-{name}") and position + 1 < len(argv):
             return argv[position + 1]
     return default
+
+
+def run_for_app(name_of, main):
+    """Defines the flags of the application that the command line names and runs `main(argv)`.
+
+    Args:
+        name_of: command line without the program -> name of the application; its ValueError ends the program.
+        main: what `run` runs.
+    """
+    try:
+        name = name_of(sys.argv[1:])
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    define_flags(importlib.import_module(f"apps.{name}.config").Config)
+    run(main)
 
 
 def run_app(cls, main):
