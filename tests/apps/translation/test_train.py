@@ -111,6 +111,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.conformance
 def test_an_interrupted_run_ends_with_the_same_bits(data, tmp_path):
     flags = {"scheduled_sampling": 0.5, "average_epochs": 2, "export": "none", "checkpoint_seconds": 0.1,
              "num_translated": 4, "dropout": 0.1}

@@ -23,7 +23,7 @@ def cores(request):
 @pytest.mark.usefixtures("cores")
 @pytest.mark.parametrize("cores, workers, servers, names", [
     (1, 1, 1, ["downpour", "one_worker", "downpour_evaluates"]),  # where each program has one thread by default
-    (None, 2, 2, ["dropped", "parts"])], indirect=["cores"])
+    pytest.param(None, 2, 2, ["dropped", "parts"], marks=pytest.mark.conformance)], indirect=["cores"])
 def test_holds(workers, servers, names):
     lines = []
     supervisor = Supervisor([sys.executable, "-m", "tests.strategies.distribution.on_cluster", *names], max_restarts=0,
