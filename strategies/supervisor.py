@@ -114,8 +114,9 @@ class Supervisor:
             environment["CUDA_VISIBLE_DEVICES"] = "-1"  # weights on servers are in main memory
         output = None if self._leads(member) else subprocess.PIPE
         # In a session of its own, so that an interrupt from the terminal comes here alone.
-        member.process = subprocess.Popen(self._command, env=environment, stdout=output, start_new_session=True,
-                                          stderr=None if output is None else subprocess.STDOUT, preexec_fn=_die_with_me)
+        member.process = subprocess.Popen(
+            self._command, env=environment, stdout=output, stderr=None if output is None else subprocess.STDOUT,
+            start_new_session=True, preexec_fn=die_with_parent)
         member.began, member.resume_at, member.line = time.monotonic(), None, b""
         self._report(f"cluster: {member.name} is process {member.process.pid}")
         if output is not None:
@@ -267,7 +268,7 @@ def _death(code):
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def _die_with_me():
-    """Lets the kernel kill a member, also one that is stopped, when the supervisor is killed."""
+def die_with_parent():
+    """Lets the kernel kill this process, also a stopped one, when the one that started it is killed. Linux only."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

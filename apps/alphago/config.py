@@ -31,7 +31,9 @@ class ZeroConfig(TrainingConfig):
     epochs: int = field(100, "Generations: self-play, then learning.", minimum=0)
     time_budget: float = field(0.0, "Minutes of self-play and learning in all, over all starts; replaces --epochs. 0: "
                                     "no budget.", minimum=0)
-    parallel_games: int = field(64, "Games at the same time.", minimum=1)
+    parallel_games: int = field(64, "Games at the same time, in each process that plays.", minimum=1)
+    actors: int = field(0, "Processes that play on while this one learns. 0: it plays and learns in turn.", minimum=0)
+    actor_timeout: float = field(600.0, "Seconds without a move after which such a process is replaced.", above=0)
     policy: str = field("gumbel", "The search of self-play: gumbel (sequential halving) or puct, as in the paper.",
                         choices=POLICIES)
     simulations: int = field(32, "Simulations before a move that is learned from; with puct, 1600 in the paper, visits "
@@ -67,6 +69,11 @@ class ZeroConfig(TrainingConfig):
     rate_games: int = field(64, "Games of a rung against the one below, even.", minimum=2)
     rate_simulations: int = field(32, "Simulations a move in them.", minimum=1)
     deterministic: bool = field(False, "Only deterministic kernels in learning.")
+
+    @property
+    def positions_per_generation(self):
+        """New positions to learn from that a generation asks for, so that each is seen `reuse` times."""
+        return self.steps_per_generation * self.batch_size / self.reuse
 
     def validate(self):
         super().validate()

@@ -5,6 +5,7 @@ whole or not at all and with checksums. A shard keeps moves, not positions: thos
 """
 
 import functools
+import os
 import pathlib
 import re
 
@@ -16,6 +17,7 @@ from apps.alphago.search import tree as trees
 from strategies import checkpoint
 
 _BATCH = 64  # games that are played again at once
+_PARTS = ("length", "result", "action", "search_value", "full", "target")
 
 
 class Replay:
@@ -57,21 +59,33 @@ class Replay:
         return sum(count for number, count in self._counts.items() if number >= first)
 
     def add(self, games):
-        """Writes a shard of `PlayedGame`s."""
-        end = self.num_games + len(games)
-        path = self._folder / f"games_{self.num_games:09d}_{end:09d}.npz"
-        full = np.array([flag for game in games for flag in game.full], bool)
-        targets = np.array([target for game in games for target in game.targets], np.float16)
-        shard = {
-            "length": np.array([len(game.actions) for game in games], np.int32),
-            "result": np.array([game.result for game in games], np.float32),
-            "action": np.array([action for game in games for action in game.actions], np.int16),
-            "search_value": np.array([value for game in games for value in game.values], np.float16),
-            "full": full, "target": targets[full]}
-        checkpoint.write_arrays(path, shard)
+        """Writes `PlayedGame`s as a shard; none, if there are none."""
+        if games:
+            shard = shard_of(games)
+            checkpoint.write_arrays(self._path(shard), shard)
+            self._append(shard)
+
+    def adopt(self, path):
+        """Takes a file of `shard_of`, and perhaps more arrays, over into the folder.
+
+        Returns:
+            its arrays; None where it is damaged: that is reported, and the file removed.
+        """
+        shard = self._read(path)
+        if shard is None:
+            path.unlink()
+            return None
+        os.replace(path, self._path(shard))
+        self._append(shard)
+        return shard
+
+    def _path(self, shard):
+        return self._folder / f"games_{self.num_games:09d}_{self.num_games + len(shard['length']):09d}.npz"
+
+    def _append(self, shard):
         self._waiting.append(shard)
-        self._counts[self.num_games] = int(full.sum())
-        self.num_games = end
+        self._counts[self.num_games] = int(shard["full"].sum())
+        self.num_games += len(shard["length"])
 
     def sample(self, number, noise):
         """Positions drawn with replacement.
@@ -109,8 +123,7 @@ class Replay:
         """Plays the shards that wait again, and forgets what the window no longer needs."""
         if not self._waiting:
             return
-        new = self._examples({name: np.concatenate([shard[name] for shard in self._waiting])
-                              for name in self._waiting[0]})
+        new = self._examples({name: np.concatenate([shard[name] for shard in self._waiting]) for name in _PARTS})
         self._waiting = []
         old = self._memory or {name: values[:0] for name, values in new.items()}
         self._memory = {name: np.concatenate([old[name], values])[-self._window:] for name, values in new.items()}
@@ -138,6 +151,17 @@ class Replay:
         except checkpoint.CheckpointError as error:
             self._report(f"{error}. Its games are passed over.")
             return None
+
+
+def shard_of(games):
+    """`PlayedGame`s as arrays, {name: array}: what a shard holds."""
+    full = np.array([flag for game in games for flag in game.full], bool)
+    targets = np.array([target for game in games for target in game.targets], np.float16)
+    return {"length": np.array([len(game.actions) for game in games], np.int32),
+            "result": np.array([game.result for game in games], np.float32),
+            "action": np.array([action for game in games for action in game.actions], np.int16),
+            "search_value": np.array([value for game in games for value in game.values], np.float16),
+            "full": full, "target": targets[full]}
 
 
 def positions(game, new_state, actions, lengths, wanted):

@@ -8,17 +8,16 @@ same command goes on there.
 """
 
 import collections
+import contextlib
 import dataclasses
-import functools
 import itertools
 import time
 
 import numpy as np
-import scipy.special
 import tensorflow as tf
 import tf_keras as keras
 
-from apps.alphago import learning, networks, replay, selfplay, settings
+from apps.alphago import actors, learning, networks, replay, settings
 from apps.alphago.config import ZeroConfig
 from apps.alphago.go import pictures, sgf
 from apps.alphago.go import rules as go
@@ -30,7 +29,6 @@ from layers.regularization import decay_kernels_only
 from strategies import checkpoint
 from strategies.copying import copy_model
 
-_MOMENTS = 8  # moments at which games move, in one call of the program
 _RECORDS = 2  # games kept as SGF a generation
 _KEEP_SECONDS = 10  # between two shards of games
 _RATES = ((0.0, 1.0), (0.6, 0.3), (0.85, 0.1))  # share of the run done, factor of the learning rate
@@ -74,10 +72,10 @@ def train(config):
         return {}
     strategy.check(model, learning.stream(None, model, batch_size=config.batch_size, steps=1, seed=0))
     run.begin()
-    learner = Learner(run, setting, strategy, model)
-    while not learner.is_done:
-        learner.generation()
-    return learner.finish()
+    with contextlib.closing(Learner(run, setting, strategy, model)) as learner:
+        while not learner.is_done:
+            learner.generation()
+        return learner.finish()
 
 
 def compiled(config, setting):
@@ -96,14 +94,13 @@ def compiled(config, setting):
 def explanation(config, setting, model):
     """What a run would do, as text."""
     options = settings.self_play_of(config, setting)
-    wanted = config.steps_per_generation * config.batch_size / config.reuse
     budget = f"{config.time_budget:g} minutes" if config.time_budget else f"{config.epochs} generations"
     return "\n".join([
         f"{config.game}: {setting.rules or 'three in a row'}",
         f"network: {setting.structure}, {model.count_params():,} parameters",
         f"self-play: {options}",
-        f"a generation: games until they have {wanted:.0f} positions to learn from, then {config.steps_per_generation} "
-        f"steps of {config.batch_size} positions out of the newest {config.window:,}",
+        f"a generation: games until they have {config.positions_per_generation:.0f} positions to learn from, then "
+        f"{config.steps_per_generation} steps of {config.batch_size} positions out of the newest {config.window:,}",
         f"in all: {budget}"])
 
 
@@ -118,8 +115,12 @@ class Learner:
         self._restore()
         self._evaluator = networks.Evaluator(self._player)
         self._replay = replay.Replay(run.folder("replay"), setting.game, setting.new_state, window=self._config.window)
-        self._games = SelfPlay(setting, self._evaluator, settings.self_play_of(self._config, setting),
-                               seed=[self._config.seed, self._progress.generation, self._replay.num_games])
+        seed = [self._config.seed, self._progress.generation, self._replay.num_games]
+        if self._config.actors:
+            self._games = actors.Processes(self._config, run.folder("actors"), self._player.get_weights(), seed)
+        else:
+            options = settings.self_play_of(self._config, setting)
+            self._games = actors.SelfPlay(setting, self._evaluator, options, seed)
         self._writer = tf.summary.create_file_writer(str(run.folder("logs")))
 
     @property
@@ -154,21 +155,24 @@ class Learner:
         self._run.end()
         return metrics
 
+    def close(self):
+        """Ends processes that play."""
+        self._games.close()
+
     def _share_done(self):
         if self._config.time_budget:
             return self._progress.seconds / (60 * self._config.time_budget)
         return self._progress.generation / self._config.epochs if self._config.epochs else 1.0
 
     def _play(self):
-        """(some of the games, {name: number}) of as much self-play as the next steps of learning ask for.
+        """(moves of some of the games, {name: number}) of as much self-play as the next steps of learning ask for.
 
         Games that a run which was cut had kept already count.
         """
         config, first, sums = self._config, self._progress.games, collections.Counter()
-        wanted, records = config.steps_per_generation * config.batch_size / config.reuse, []
-        while not sums or self._replay.count_since(first) < wanted:
-            played, found = self._games.play(wanted - self._replay.count_since(first), _KEEP_SECONDS)
-            self._replay.add(played)
+        wanted, records = config.positions_per_generation, []
+        while not sums["games"] or self._replay.count_since(first) < wanted:
+            played, found = self._games.play(self._replay, wanted - self._replay.count_since(first), _KEEP_SECONDS)
             sums.update(found)
             records = (records + played)[:_RECORDS]
         games, seconds = sums["games"], sums["seconds_of_games"]
@@ -208,6 +212,7 @@ class Learner:
             if score.share < config.gate:
                 self._player.set_weights(before)
                 self._evaluator.update(self._player)
+        self._games.publish(self._player.get_weights())
 
     def _rate(self):
         """A rung of the ladder: a match against the one below, whose Elo it stands on."""
@@ -246,8 +251,8 @@ class Learner:
     def _keep_records(self, played):
         """Games as SGF, and their last positions as pictures in TensorBoard."""
         boards, rules = [], self._setting.rules
-        for number, game in enumerate(played, 1):
-            moves = tuple(zip(itertools.cycle((go.BLACK, go.WHITE)), game.actions))
+        for number, actions in enumerate(played, 1):
+            moves = tuple(zip(itertools.cycle((go.BLACK, go.WHITE)), actions))
             board = Board.from_record(rules, sgf.Record(rules.size, rules.komi, moves))
             path = self._run.folder("games") / f"{self._progress.generation:05d}_{number}.sgf"
             path.write_bytes(sgf.write(board.record(margin=board.score())))
@@ -291,58 +296,6 @@ class Losses(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.last = {"policy_loss": logs["loss"], **logs}
-
-
-class SelfPlay:
-    """The program of self-play and the games under way.
-
-    Args:
-        setting: `settings.Setting`.
-        evaluator: `networks.Evaluator`, whose weights change between calls.
-        options: `selfplay.Settings`.
-        seed: list of numbers.
-    """
-
-    def __init__(self, setting, evaluator, options, seed):
-        self._noise, self._options, self._setting = np.random.default_rng(seed), options, setting
-        self._seed = tf.constant(self._noise.integers(2**62), tf.int64)
-        begin, self._advance = (
-            tf.function(functools.partial(function, setting.game, evaluator, options, setting.new_state),
-                        jit_compile=True) for function in (selfplay.begin, selfplay.advance))
-        self._play, self._collector = begin(self._seed), selfplay.Collector(options.games)
-
-    def play(self, wanted, seconds):
-        """Plays until games have ended that have so many positions to learn from, or one has and the time is over.
-
-        Returns:
-            (list of `PlayedGame`, {name: sum over them}).
-        """
-        options, ended, positions, calls, began = self._options, [], 0, 0, time.monotonic()
-        while not ended or positions < wanted and time.monotonic() - began < seconds:
-            gammas = self._noise.gamma(options.alpha, size=[_MOMENTS, options.games, self._setting.game.num_actions])
-            self._play, moves = self._advance(self._play, tf.constant(gammas, tf.float32), self._seed)
-            new = self._collector.add(moves)
-            positions += sum(sum(game.full) for game in new)
-            ended += new
-            calls += 1
-        return ended, {
-            "games": len(ended), "moves": sum(len(game.actions) for game in ended),
-            "simulations": calls * _MOMENTS * options.rounds * options.games,
-            "first_wins": sum(game.result > 0 for game in ended), "draws": sum(game.result == 0 for game in ended),
-            **search_statistics(ended), "seconds_of_games": time.monotonic() - began}
-
-
-def search_statistics(games):
-    """Sums over the searches of games that are learned from: how many; how far from even they found the position,
-    |value|; the entropy of the visits' shares in nats; and the share of the move visited most."""
-    sums = collections.Counter(searched=0, certainty=0.0, entropy=0.0, first_share=0.0)
-    for game in games:
-        shares = np.array(game.targets, np.float64)[game.full]
-        sums["searched"] += len(shares)
-        sums["certainty"] += float(np.abs(np.array(game.values)[game.full]).sum())
-        sums["entropy"] += float(scipy.special.entr(shares).sum())
-        sums["first_share"] += float(shares.max(axis=1).sum())
-    return sums
 
 
 if __name__ == "__main__":
