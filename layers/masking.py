@@ -45,8 +45,8 @@ def spread_mask(mask, rank):
     if mask.shape.rank not in (2, 3):
         raise ValueError(f"A mask must be [B, Tv] or [B, Tq, Tv]; received shape {mask.shape}.")
     if mask.shape.rank == 2:
-        mask = mask[:, None]  # [B, 1, Tv]
-    return mask if rank == 3 else mask[:, None]  # [B, 1, Tq or 1, Tv]
+        mask = tf.expand_dims(mask, 1)  # [B, 1, Tv]; not by indexing, which DTensor does not survive
+    return mask if rank == 3 else tf.expand_dims(mask, 1)  # [B, 1, Tq or 1, Tv]
 
 
 def causal_mask(query, value):

@@ -10,7 +10,23 @@ from layers.checking import unknown_name
 from layers.regularization import decay_kernels_only
 
 SHAPES = ("cosine", "step", "constant", "inverse_square_root")
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
+
+
+class _TrueNorm:
+    """Makes the gradients of tables dense before they are clipped.
+
+    Keras takes the norm of the rows of a sparse gradient, of which a table gets one for each token, also for those of
+    the same entry: not the norm of their sum, and another one when a batch is taken in parts.
+    """
+
+    def apply_gradients(self, grads_and_vars, *args, **kwargs):
+        dense = [(None if gradient is None else tf.convert_to_tensor(gradient), variable)
+                 for gradient, variable in grads_and_vars]
+        return super().apply_gradients(dense, *args, **kwargs)
+
+
+_CLIPPING = {name: type(cls.__name__, (_TrueNorm, cls), {}) for name, cls in OPTIMIZERS.items()}
 
 
 @keras.utils.register_keras_serializable("usagi")
@@ -57,18 +73,17 @@ def make_optimizer(config, total_steps, model):
     Raises:
         ValueError: unknown optimizer or schedule.
     """
-    rate = Schedule(config.learning_rate, total_steps, shape=config.schedule, warmup_fraction=config.warmup_fraction)
-    clip = {"global_clipnorm": config.gradient_clip} if config.gradient_clip else {}
-    decay = {"weight_decay": config.weight_decay} if config.weight_decay else {}
-    if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=bool(config.momentum), **clip,
-                                         **decay)
-    elif config.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, **clip, weight_decay=config.weight_decay)
-    elif config.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(rate, **clip)
-    else:
+    if config.optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", config.optimizer, OPTIMIZERS)
+    rate = Schedule(config.learning_rate, total_steps, shape=config.schedule, warmup_fraction=config.warmup_fraction)
+    cls, options = OPTIMIZERS[config.optimizer], {}
+    if config.gradient_clip:
+        cls, options = _CLIPPING[config.optimizer], {"global_clipnorm": config.gradient_clip}
+    if config.optimizer == "sgd":
+        options |= {"momentum": config.momentum, "nesterov": bool(config.momentum)}
+    if config.optimizer == "adamw" or config.optimizer == "sgd" and config.weight_decay:
+        options["weight_decay"] = config.weight_decay
+    optimizer = cls(rate, **options)
     if config.weight_decay and config.optimizer != "adam":
         decay_kernels_only(optimizer, model)
     return optimizer

@@ -148,7 +148,7 @@ class ModelParallel:
             yield
 
     def _step(self, step):
-        compiled = tf.function(step, reduce_retracing=True)
+        compiled = tf.function(step)  # traced for every shape: DTensor's layouts of unknown sizes are wrong
         return lambda batch: compiled(tf.nest.map_structure(self._put_batch, batch))
 
     def _step_in_parts(self, model, collector):

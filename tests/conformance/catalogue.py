@@ -162,6 +162,15 @@ def around_tokens():
     return keras.Model(inputs, _classify(table(x, as_logits=True)), name="TokenEmbedding")
 
 
+def around_mask():
+    """Tokens, their embedding, a decoder's layer that looks at all but padding, its mean over time, 4 logits."""
+    inputs = keras.Input((8,), dtype="int32", name="tokens")
+    x = embedding.TokenEmbedding(12, 16, name="table")(inputs)
+    layer = transformer.DecoderLayer(2, 32, 0.1, seed=1, **_NO_BIAS, name="decoder")
+    x = layer(x, x, memory_mask=embedding.PaddingMask(name="mask")(inputs))
+    return keras.Model(inputs, _classify(x), name="PaddingMask")
+
+
 def text_classifier():
     """A language model of the application with its logits' mean over time, 4 logits."""
     vocabulary = tokens_lib.Pieces("characters", "abcdefgh")
@@ -321,6 +330,9 @@ CATALOGUE = (
     Entry("TokenEmbedding", around_tokens, tokens, 1e-4, "embedding", sources(embedding),
           dict.fromkeys(("replicas", "stages", "processes"), "The table has two gradients, one of them sparse, which "
                         "are added up in another order: equal to rounding, not bit for bit.")),
+    Entry("PaddingMask", around_mask, tokens, 1e-4, "transformer", sources(embedding, transformer),
+          dict.fromkeys(("replicas", "stages"), "The rows of the table's sparse gradient are added up in another order, "
+                        "equal to rounding only.")),
     Entry("language_model", text_classifier, tokens, 1e-4, "transformer", sources(language_models),
           {"xla": "The gradient of a key's bias is 0 but for rounding, which is another in each way to run.",
            **dict.fromkeys(("replicas", "processes"), "In a pre-norm layer three gradients are added up in another "
@@ -330,7 +342,6 @@ CATALOGUE = (
 
 # Public names that cannot have an entry, and why.
 WITHOUT_ENTRY = {
-    "PaddingMask": "It has no weights and gives no numbers; the models of tests/apps/translation use it.",
     "Stepwise": "Its model has a cache among its inputs; tests/layers/test_transformer.py exports one with 8 bits.",
     "densenet_100_12": "With one filter a layer it still has 66,631 parameters, since 96 layers are concatenated; "
                        "densenet_40_12 runs the same code over 36.",

@@ -88,6 +88,24 @@ def test_gradient_is_clipped_to_its_global_norm():
     np.testing.assert_allclose(np.linalg.norm(moved), 0.5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", optimization.OPTIMIZERS)
+def test_a_table_is_clipped_by_the_norm_of_its_gradient(name):
+    """Which is that of the sum over the tokens of an entry: three times the same one here."""
+    table = tf.Variable(tf.zeros([4, 2]))
+    gradient = tf.IndexedSlices(tf.ones([3, 2]), tf.constant([1, 1, 1]), tf.constant([4, 2]))
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
+    config = Config(workdir="x", optimizer=name, learning_rate=0.5, momentum=0.0, weight_decay=0.0, gradient_clip=1.0,
+                    schedule="constant", warmup_fraction=0.0)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        optimizer = optimization.make_optimizer(config, 10, model)
+        patch.setattr(optimizer, "update_step", lambda gradient, variable: found.append(gradient))
+        optimizer.apply_gradients([(gradient, table)], skip_gradients_aggregation=True)
+    expected = np.zeros([4, 2])
+    expected[1] = np.sqrt(0.5)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match="Unknown schedule 'cosin'.*Did you mean 'cosine'"):
         optimization.Schedule(0.1, 10, shape="cosin")

@@ -77,6 +77,14 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, flags):
         np.testing.assert_array_equal(a, b)
 
 
+def test_parts_of_a_batch_are_the_batch(tmp_path):
+    """The embedding's gradient is sparse; its part in the norm that is clipped must not depend on the parts."""
+    flags = {"model": "transformer", "precision": "float64", "export": "none", "sample_tokens": 0,
+             "gradient_clip": 0.1, "dropout": 0.1}
+    expected, found = (train(tmp_path / f"{parts}", micro_batches=parts, **flags) for parts in (1, 2))
+    assert found["test_cross_entropy"] == pytest.approx(expected["test_cross_entropy"], rel=1e-9)
+
+
 def test_the_pipeline_of_compression(finished, tmp_path):
     metrics = train(tmp_path / "run", model="lstm", compression="distill,prune,quantize", compression_epochs=1,
                     distill_teacher=str(finished["transformer"]), prune_sparsity=0.5)

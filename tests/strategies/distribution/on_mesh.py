@@ -12,8 +12,11 @@ import tf_keras as keras
 from tensorflow.experimental import dtensor
 
 import apps  # noqa: F401
-from apps.common import workdir
+from apps.common import splits, workdir
+from layers.embedding import PaddingMask, TokenEmbedding
 from layers.regularization import StatelessDropout, decay_kernels_only
+from layers.token_loss import TokenCrossentropy
+from layers.transformer import EncoderLayer
 from strategies import checkpoint, compression
 from strategies.distribution import devices
 from strategies.distribution.model_parallel import ModelParallel
@@ -68,6 +71,43 @@ def convolution():
         x = keras.layers.ReLU()(x)
     x = keras.layers.MaxPooling2D()(x)
     return keras.Model(inputs, keras.layers.Dense(4, name="logits")(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def encoder():
+    keras.utils.set_random_seed(0)
+    tokens = keras.Input([None], dtype="int32")
+    table = TokenEmbedding(20, 8, name="table")
+    x = EncoderLayer(4, 16, 0.1, seed=1, name="layer")(table(tokens), mask=PaddingMask(name="mask")(tokens))
+    return keras.Model(tokens, table(x, as_logits=True))
+
+
+def lengths(mesh):
+    """Batches of 5 and 7 tokens in turn, some of them padding, and an evaluation whose last batch is smaller and odd:
+    largest difference of weights, and of the evaluation's loss."""
+    rows = {n: NOISE.integers(0, 20, (4, BATCH, n)).astype("int32") for n in (5, 7)}
+
+    def make(context, start_step, turn):
+        return tf.data.Dataset.from_generator(
+            lambda: ((rows[n][i], rows[n][i]) for i in range(start_step, 4) for n in (5, 7)),
+            output_signature=(tf.TensorSpec([BATCH, None], tf.int32),) * 2)
+
+    def make_odd(context, start_step, turn):
+        return tf.data.Dataset.from_tensor_slices((rows[5][0], rows[5][1])).batch(7)  # 7, 7 and 2
+
+    training = splits.Stream(8 * BATCH, BATCH, make, is_training=True)
+    weights, losses = [], []
+    for strategy in (Single(), ModelParallel(mesh=mesh)):
+        strategy.check(encoder(), training)
+        with strategy.scope():
+            model = encoder()
+            model.compile(keras.optimizers.SGD(0.1, momentum=0.9), TokenCrossentropy(4.0))
+            model.optimizer.build(model.trainable_variables)
+        strategy.fit(model, training, start_step=0, total_steps=8, verbose=0,
+                     validation=splits.Stream(BATCH, 7, make_odd),
+                     callbacks=[keras.callbacks.LambdaCallback(
+                         on_epoch_end=lambda epoch, logs: losses.append(float(logs["val_loss"])))])
+        weights.append(strategy.gather(model))
+    return replicas.largest_difference(*weights), abs(losses[0] - losses[1])
 
 
 def train(build, data, compile_model=compile_model, finish=lambda model: model, **options):
@@ -161,6 +201,8 @@ def main():
             data = stream(shape, precision, whole)
             expected = replicas.train(Single(), build, compile_model, data)
             found[f"{precision}/{name}"] = replicas.largest_difference(expected, train(build, data, mesh=mesh))
+            if precision == "float64" and name == "attention":
+                found["lengths"] = lengths(mesh)
             if precision == "float64" and name == "dense":
                 found["stock"] = replicas.largest_difference(expected, stock_update(build, data, mesh))
                 found["micro_batches"] = replicas.largest_difference(

@@ -46,6 +46,9 @@ class TestMesh:
     def test_micro_batches(self, mesh):
         assert measured(mesh)["micro_batches"] <= 1e-12
 
+    def test_batches_of_several_lengths(self, mesh):
+        assert max(measured(mesh)["lengths"]) <= 1e-12
+
     def test_masks_and_teachers(self, mesh):
         assert measured(mesh)["compressed"] <= 2e-5
 
