@@ -331,8 +331,8 @@ CATALOGUE = (
           dict.fromkeys(("replicas", "stages", "processes"), "The table has two gradients, one of them sparse, which "
                         "are added up in another order: equal to rounding, not bit for bit.")),
     Entry("PaddingMask", around_mask, tokens, 1e-4, "transformer", sources(embedding, transformer),
-          dict.fromkeys(("replicas", "stages"), "The rows of the table's sparse gradient are added up in another order, "
-                        "equal to rounding only.")),
+          dict.fromkeys(("replicas", "stages"), "The rows of the table's sparse gradient are added up in another "
+                        "order, equal to rounding only.")),
     Entry("language_model", text_classifier, tokens, 1e-4, "transformer", sources(language_models),
           {"xla": "The gradient of a key's bias is 0 but for rounding, which is another in each way to run.",
            **dict.fromkeys(("replicas", "processes"), "In a pre-norm layer three gradients are added up in another "
