@@ -6,6 +6,8 @@ B batch, T time, K classes (the vocabulary). Targets are whole numbers [B, T]; n
 import tensorflow as tf
 import tf_keras as keras
 
+from layers.checking import unknown_name
+
 PADDING = 0
 
 
@@ -50,12 +52,21 @@ class TokenCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "mean_length": self.mean_length, "label_smoothing": self.label_smoothing}
 
 
+@keras.utils.register_keras_serializable("usagi")
 class TokenMean(keras.metrics.Metric):
-    """Mean over all tokens of `function(y_true [B, T], logits [B, T, K]) -> [B, T]`, padding left out."""
+    """Mean over all tokens, padding left out, of what `name` says: "cross_entropy", in nats and without label
+    smoothing, or "accuracy", the share of tokens whose largest logit is right.
 
-    def __init__(self, function, name, **kwargs):
+    Raises:
+        ValueError: another name.
+    """
+
+    # The name alone makes it: workers of a parameter server build their own from `get_config`.
+    def __init__(self, name, **kwargs):
         super().__init__(name=name, **kwargs)
-        self._function = function
+        if name not in _FUNCTIONS:
+            raise unknown_name("mean over tokens", name, _FUNCTIONS)
+        self._function = _FUNCTIONS[name]
         self.total = self.add_weight(name="total", initializer="zeros")
         self.count = self.add_weight(name="count", initializer="zeros")
 
@@ -71,8 +82,8 @@ class TokenMean(keras.metrics.Metric):
 
 
 def token_metrics():
-    """[cross-entropy a token in nats, share of tokens whose largest logit is right], without label smoothing."""
-    return [TokenMean(token_losses, "cross_entropy"), TokenMean(_is_right, "accuracy")]
+    """A `TokenMean` of each kind."""
+    return [TokenMean(name) for name in _FUNCTIONS]
 
 
 def token_losses(y_true, logits, label_smoothing=0.0):
@@ -86,6 +97,9 @@ def token_losses(y_true, logits, label_smoothing=0.0):
 
 def _is_right(y_true, logits):
     return tf.equal(tf.argmax(logits, axis=-1, output_type=y_true.dtype), y_true)
+
+
+_FUNCTIONS = {"cross_entropy": token_losses, "accuracy": _is_right}
 
 
 def _precise(logits):

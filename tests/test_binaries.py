@@ -15,7 +15,8 @@ from apps import cluster, compress, tune
 from apps.common import flagging
 
 CONFIGS = {"predict": "PredictConfig", "train_zero": "ZeroConfig", "train_games": "GamesConfig", "play": "PlayConfig",
-           "arena": "ArenaConfig", "compare": "CompareConfig"}  # binaries whose flags are not those of training
+           "arena": "ArenaConfig", "compare": "CompareConfig",
+           "distill": "DistillConfig"}  # binaries whose flags are not those of training
 ROOT = pathlib.Path(__file__).parents[1]
 READMES = [path for path in ROOT.rglob("*.md") if not {".venv", "runs", "node_modules"} & set(path.parts)]
 

@@ -1,8 +1,11 @@
-"""Hyper-parameters of reinforcement learning. -1, or an empty text, takes the tuned value of `defaults.py`."""
+"""Hyper-parameters of reinforcement learning. -1, or an empty text, takes the tuned value of `defaults.py`; in
+`DistillConfig`, the teacher's."""
 
 import dataclasses
 
 from apps.common.config import Options, Range, TrainingConfig, field
+from apps.common.optimization import OPTIMIZERS
+from apps.common.training import SupervisedConfig
 from apps.reinforcement import naming
 from layers.checking import unknown_name
 
@@ -105,14 +108,52 @@ class Config(TrainingConfig):
                              f"--algorithm={self.algorithm} has none. Use --distribution=single.")
         if self.stop_return:
             _number("stop_return", self.stop_return)
-        if self.units and not all(part.strip().isdigit() and int(part) for part in self.units.split(",")):
-            raise ValueError("--units must be whole numbers above 0, comma-separated, such as 64,64; received "
-                             f"{self.units!r}.")
+        check_units(self.units)
 
     @property
     def wanted_return(self):
         """--stop_return as a number, or None."""
         return _number("stop_return", self.stop_return) if self.stop_return else None
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig(SupervisedConfig):
+    """Imitation of a trained policy; the fields of all applications with given data are in `SupervisedConfig`."""
+
+    teacher: str = field("", "The policy that is imitated: the workdir of a run of train, or a .keras file.")
+    env: str = field("", "The environment. Empty: the teacher's.")
+    units: str = field("", "Units of the student's hidden layers, comma-separated. Empty: it begins as the teacher.")
+    activation: str = field("tanh", "Of these layers.", choices=naming.ACTIVATIONS)
+    steps: int = field(50_000, "Steps of the teacher's that are learned from.", minimum=1)
+    random_share: float = field(0.1, "Part of them at which a random action is taken instead of the teacher's.",
+                                minimum=0, maximum=1)
+    temperature: float = field(-1.0, "T: probabilities to learn are softmax(outputs / T). -1: 1, and 0.01 of a teacher "
+                                     "that values actions (Rusu et al. 2016).", minimum=-1)
+    validation_fraction: float = field(0.1, "Part of the environments set aside to choose the best epoch. 0: none.",
+                                       minimum=0, below=0.5)
+    test_fraction: float = field(0.1, "Part set aside for the test.", above=0, below=0.5)
+    eval_episodes: int = field(100, "Episodes in which policies and files are tried.", minimum=1)
+    eval_steps: int = field(1000, "Steps after which such an episode is cut where the environment has no limit.",
+                            minimum=1)
+    epochs: int = field(-1, "Passes over what was seen. -1: 20 for a new network, 0 for the teacher's own.", minimum=-1)
+    batch_size: int = field(256, "Observations a step, over all devices.", minimum=1, search=Options((64, 256, 1024)))
+    optimizer: str = field("adam", "sgd is with Nesterov momentum.", choices=OPTIMIZERS)
+    learning_rate: float = field(3e-3, "Peak learning rate.", above=0, search=Range(1e-4, 1e-2, log=True))
+    compression_learning_rate: float = field(1e-3, "Peak learning rate of the phases of compression.", above=0)
+    export: str = field("saved_model,float32,float16,dynamic,int8", "Comma-separated formats to export, or none.")
+    num_representative: int = field(1000, "Observations that calibrate int8.", minimum=1)
+
+    def validate(self):
+        super().validate()
+        if not self.temperature > 0 and self.temperature != -1:
+            raise ValueError(f"--temperature must be above 0, or -1; received {self.temperature:g}.")
+        check_units(self.units)
+
+
+def check_units(text):
+    """Raises ValueError unless a text is empty or whole numbers above 0, comma-separated."""
+    if text and not all(part.strip().isdigit() and int(part) for part in text.split(",")):
+        raise ValueError(f"--units must be whole numbers above 0, comma-separated, such as 64,64; received {text!r}.")
 
 
 def _number(name, text):

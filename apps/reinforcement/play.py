@@ -7,7 +7,6 @@ A `.tflite` file runs in LiteRT, without the network's or the agent's code.
 """
 
 import dataclasses
-import json
 import pathlib
 import time
 
@@ -18,7 +17,7 @@ from PIL import Image
 from apps.common import config as config_lib
 from apps.common import flagging
 from apps.common.config import field
-from apps.reinforcement import evaluation
+from apps.reinforcement import evaluation, policy_files
 from apps.reinforcement.environments import catalogue
 from apps.reinforcement.environments import environment as environment_lib
 from strategies.export import litert, saved_model
@@ -70,14 +69,7 @@ def environment_name(config):
     Raises:
         ValueError: it is not given, and no run stands near the policy.
     """
-    if config.env:
-        return config.env
-    for folder in policy_file(config.policy).absolute().parents[:2]:
-        path = folder / config_lib.CONFIG_FILE
-        if path.exists():
-            return json.loads(path.read_text())["config"]["env"]
-    raise ValueError(f"The environment of --policy={config.policy} is not known: there is no config.json near it. Give "
-                     "--env.")
+    return config.env or policy_files.environment_near(policy_file(config.policy), "policy")
 
 
 def load_policy(path):
@@ -85,22 +77,6 @@ def load_policy(path):
     if path.suffix == ".tflite":
         return litert.Runner(path)
     return saved_model.load_keras(path)
-
-
-def check_fits(predict, environment):
-    """Raises ValueError unless a policy takes what the environment shows and answers with its actions."""
-    spec, actions = environment.observation_spec, environment.action_spec
-    sample = np.zeros([1, *spec.shape], spec.dtype.as_numpy_dtype)
-    wanted = actions.num_values if actions.is_discrete else int(np.prod(actions.shape))
-    try:
-        received = predict(sample).shape
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The policy does not take the observations of {environment.name}, {spec.dtype.name} of shape "
-                         f"{list(spec.shape)}: {reason} Give the --env that it has learned.") from None
-    if received != (1, wanted):
-        raise ValueError(f"The policy answers with shape {list(received[1:])}, and {environment.name} has {wanted} "
-                         "actions or numbers of an action. Give the --env that it has learned.")
 
 
 class Pure:
@@ -170,7 +146,7 @@ def play(config, output=print):
     """Plays the episodes; returns their returns."""
     path = policy_file(config.policy)
     environment, predict = catalogue.make(environment_name(config)), load_policy(path)
-    check_fits(predict, environment)
+    policy_files.check_fits(predict, environment)
     if config.record.endswith(".gif"):
         check_pictures(environment)
     returns = []

@@ -1,13 +1,17 @@
 """The greedy policy of a network as files: exported, loaded again, compared, and played."""
 
+import json
+import pathlib
+
 import numpy as np
 import tensorflow as tf
 
+from apps.common import config as config_lib
 from apps.reinforcement import evaluation, networks
 from apps.reinforcement.environments.environment import Environment
 from strategies import export
 
-_SEED = 2_000_003  # of the episodes that files play
+SEED = 2_000_003  # of the episodes that files play
 _BATCH = 8  # environments in Python that give observations
 
 
@@ -28,7 +32,7 @@ def write(run, network, environment, policy):
     expected = evaluation.actions_of(environment.action_spec, export.predict(acting, samples))
     formats, trial = formats_of(config), None
     if formats:
-        trial = evaluation.FileTrial(environment, config.eval_episodes, config.eval_steps, _SEED)
+        trial = evaluation.FileTrial(environment, config.eval_episodes, config.eval_steps, SEED)
     shares = []
 
     def evaluate(predict):
@@ -42,6 +46,36 @@ def write(run, network, environment, policy):
     export.write_csv(rows, run.path / "report.csv")
     found = {f"equal_actions_{row['format']}": share for row, share in zip(rows, shares, strict=True)}
     return rows, found | {f"return_{row['format']}": row["value"] for row in rows if trial is not None}
+
+
+def environment_near(path, flag):
+    """The environment of the run that a policy's file belongs to, from the config.json near it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = pathlib.Path(path).absolute()
+    for folder in (path, *path.parents[:2]):
+        file = folder / config_lib.CONFIG_FILE
+        if file.is_file():
+            return json.loads(file.read_text())["config"]["env"]
+    raise ValueError(f"The environment of --{flag}={path} is not known: there is no config.json near it. Give --env.")
+
+
+def check_fits(predict, environment):
+    """Raises ValueError unless a policy takes what the environment shows and answers with its actions."""
+    spec, actions = environment.observation_spec, environment.action_spec
+    sample = np.zeros([1, *spec.shape], spec.dtype.as_numpy_dtype)
+    wanted = actions.num_values if actions.is_discrete else int(np.prod(actions.shape))
+    try:
+        received = predict(sample).shape
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The policy does not take the observations of {environment.name}, {spec.dtype.name} of shape "
+                         f"{list(spec.shape)}: {reason} Give the --env that it has learned.") from None
+    if received != (1, wanted):
+        raise ValueError(f"The policy answers with shape {list(received[1:])}, and {environment.name} has {wanted} "
+                         "actions or numbers of an action. Give the --env that it has learned.")
 
 
 def share_of_equal(action_spec, actions, expected):

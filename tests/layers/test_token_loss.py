@@ -59,6 +59,14 @@ def test_metrics_count_tokens_not_rows():
     np.testing.assert_allclose(accuracy.result(), ((LOGITS.argmax(-1) == TARGETS) & (TARGETS > 0)).sum() / count)
 
 
+def test_metrics_are_made_again_from_their_configuration():
+    for metric in token_metrics():  # as workers of a parameter server do
+        again = type(metric).from_config(metric.get_config())
+        again.update_state(TARGETS, LOGITS)
+        metric.update_state(TARGETS, LOGITS)
+        assert again.name == metric.name and again.result() == metric.result()
+
+
 def test_half_precision_is_summed_in_float32():
     small = tf.cast(LOGITS, tf.float16)
     assert TokenCrossentropy(1.0)(TARGETS, small).dtype == tf.float32
