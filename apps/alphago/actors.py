@@ -5,10 +5,10 @@ takes them over. One that dies or hangs is replaced; all end with the learner, h
 """
 
 import collections
+import ctypes
 import dataclasses
 import functools
 import multiprocessing
-import multiprocessing.sharedctypes
 import os
 import pathlib
 import signal
@@ -192,7 +192,7 @@ class _Actor:
 
     index: int
     process: multiprocessing.Process | None = None
-    beat: multiprocessing.sharedctypes.Synchronized | None = None
+    beat: ctypes.c_double | None = None
     began: float = 0.0
     deaths: int = 0
     early_deaths: int = 0
