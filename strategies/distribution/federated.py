@@ -57,7 +57,10 @@ class Federated:
         return ""
 
     def check(self, model, train):
-        """Raises ValueError when there are too few examples, or an epoch is shorter than a round."""
+        """Raises ValueError when examples cannot be had singly, are too few, or an epoch is shorter than a round."""
+        if train.examples is None:
+            raise ValueError("--distribution=federated deals single examples out to clients; these training data come "
+                             "in batches of similar lengths. Use --distribution=sync or async.")
         if train.num_examples < PIECES * self._clients:
             raise ValueError(f"--clients={self._clients} need at least {PIECES * self._clients} training examples; "
                              f"received {train.num_examples}. Give fewer clients.")

@@ -23,8 +23,10 @@ APPLICATIONS = {
     "language_model_lstm": ([*LANGUAGE, "--model=lstm", "--learning_rate=0.01"], "test_cross_entropy", -2.3),
     "translation_transformer": ([*TRANSLATION, "--model=transformer_tiny"], "test_cross_entropy", -2.0),
     "translation_attention": ([*TRANSLATION, "--model=additive"], "test_cross_entropy", -2.6)}
-REFUSED = {("language_model_lstm", "model_parallel"): "has no rules for layer",
-           ("translation_attention", "model_parallel"): "has no rules for layer"}
+REFUSED = {**{(name, "model_parallel"): "has no rules for layer" for name in ("language_model_lstm",
+                                                                              "translation_attention")},
+           **{(name, "federated"): "come in batches of similar lengths" for name in ("translation_transformer",
+                                                                                    "translation_attention")}}
 
 
 @pytest.fixture(scope="module")

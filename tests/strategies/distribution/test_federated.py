@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -114,6 +116,8 @@ def test_bad_input():
         Federated(clients=40).check(None, train)
     with pytest.raises(ValueError, match="--local_steps=99: an epoch has 15 steps"):
         Federated(clients=4, local_steps=99).check(None, train)
+    with pytest.raises(ValueError, match="these training data come in batches of similar lengths"):
+        Federated(clients=4, local_steps=1).check(None, dataclasses.replace(train, examples=None))
     images = replicas.stream(np.zeros([20, 2]), np.zeros([20]), BATCH)
     with pytest.raises(ValueError, match="--client_skew deals examples out by their class"):
         Federated(clients=4, local_steps=1, client_skew=0.5).check(None, images)
