@@ -18,8 +18,9 @@ def attention_figures(model, spec, sources, translations):
              if max(len(spec.source.encode(a)), len(spec.target.encode(b))) < _LARGEST and b][:NUM_PICTURES]
     if not texts or not steps.is_transformer(model) and not steps.looks_back(model):
         return {}
-    rows = [[[*vocabulary.encode(text), tokens.END] for vocabulary, text in zip((spec.source, spec.target), pair)]
-            for pair in texts]
+    # A translation that was cut at the model's length has no end there.
+    rows = [[[*vocabulary.encode(text), tokens.END][:spec.max_length]
+             for vocabulary, text in zip((spec.source, spec.target), pair)] for pair in texts]
     arrays = [keras.utils.pad_sequences([row[side] for row in rows], padding="post", dtype=np.int32) for side in (0, 1)]
     weights = attention_weights(model, data.as_inputs(*arrays))
     figure, families = reporting.new_figure(11, 10), reporting.font_families()

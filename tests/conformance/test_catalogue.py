@@ -40,7 +40,7 @@ def public_layers():
     modules_of(layers)
     return {cls.__name__ for key, cls in keras.utils.get_custom_objects().items()
             if key.startswith("usagi>") and cls.__module__.startswith("layers.")
-            and issubclass(cls, keras.layers.Layer)}
+            and issubclass(cls, keras.layers.Layer) and not issubclass(cls, keras.metrics.Metric)}
 
 
 def public_functions(module):

@@ -287,11 +287,12 @@ def test_the_search_is_shown_before_the_player_moves(start):
 
 def test_all_pages_see_the_same(start):
     server, _ = start("B2")
-    seen = []
-    threads = [threading.Thread(target=lambda: seen.append(events(server, 3, kinds=("game",)))) for _ in range(2)]
+    seen, all_look = [], threading.Barrier(3)
+    threads = [threading.Thread(target=lambda: seen.append(events(server, 3, lambda: all_look.wait(30), ("game",))))
+               for _ in range(2)]
     for thread in threads:
         thread.start()
-    time.sleep(0.3)
+    all_look.wait(30)
     do(server, "play", move="C3", position=None)
     for thread in threads:
         thread.join(30)

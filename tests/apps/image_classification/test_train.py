@@ -243,8 +243,10 @@ def test_bad_flag_as_a_process(tmp_path):
 @pytest.mark.parametrize("number, code, words", [(signal.SIGINT, 130, "run the same command again to resume"),
                                                  (signal.SIGTERM, 143, "asked to end (SIGTERM); saved at step")])
 def test_who_is_asked_to_end_says_how_to_resume(tmp_path, number, code, words):
+    # What a shell starts in the background ignores SIGINT, and so would this process.
     process = subprocess.Popen(command(tmp_path / "run", epochs=200, export="none", checkpoint_seconds=0.1), cwd=ROOT,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     directory = checkpoint.Directory(tmp_path / "run" / "checkpoints")
     deadline = time.monotonic() + 200
     while not directory.steps():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from apps.translation import averaging, predict, scoring, sequences, translating
+from apps.translation import averaging, pictures, predict, scoring, sequences, translating
 from apps.translation import data as data_lib
 from apps.translation import train as train_lib
 from apps.translation.config import Config
@@ -59,6 +59,12 @@ def test_a_run_learns_and_leaves_everything(finished):
         assert (finished / name).exists(), name
     text = (finished / "report.md").read_text()
     assert "tok:13a" in text and "By length of the source" in text and "| translation |" in text
+
+
+def test_a_translation_that_fills_the_model_has_its_picture(finished, data):
+    spec = data_lib.load(Config(workdir="unused", data_dir=str(data), **SMALL)).spec
+    model = keras.models.load_model(finished / "model.keras", compile=False)
+    assert set(pictures.attention_figures(model, spec, ["abcdef"], ["A" * spec.max_length])) == {"attention"}
 
 
 def test_every_file_translates(finished):
