@@ -8,7 +8,7 @@ variables and optimizer slots, and the peak of the training process.
 
 import argparse
 import pathlib
-import resource
+import re
 import subprocess
 import sys
 
@@ -59,8 +59,9 @@ def peak_bytes(precision, jit_compile):
 
 
 def print_peak():
-    """Prints the peak resident memory of this process, bytes."""
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """Prints the peak resident memory of this process, bytes; `getrusage` would count what its parent held too."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    print(1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]))
 
 
 def main():
