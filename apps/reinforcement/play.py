@@ -7,6 +7,7 @@ A `.tflite` file runs in LiteRT, without the network's or the agent's code.
 """
 
 import dataclasses
+import functools
 import pathlib
 import time
 
@@ -86,18 +87,18 @@ class Pure:
         environment: `Environment`.
         config: `PlayConfig`.
         episode: its number.
+        compiled_step: `environment.step` of this environment, compiled once for all episodes.
     """
 
-    def __init__(self, environment, config, episode):
-        self._environment, limit = environment, limit_of(environment, config)
+    def __init__(self, environment, config, episode, compiled_step):
+        self._environment, self._step, limit = environment, compiled_step, limit_of(environment, config)
         key = tf.constant([config.seed, episode], tf.int32)
         begin, *self._seeds = tf.unstack(environment_lib.split(key, limit + 1))
         self._running, self.time_step = environment_lib.reset(environment, 1, begin)
 
     def step(self, action):
         """Takes an action [1, ...]."""
-        self._running, self.time_step = environment_lib.step(self._environment, self._running, tf.constant(action),
-                                                             self._seeds.pop())
+        self._running, self.time_step = self._step(self._running, tf.constant(action), self._seeds.pop())
 
     def frame(self, kind):
         """What it looks like: "image" or "text"; the numbers of the observation where the environment draws none."""
@@ -129,6 +130,14 @@ class OfGymnasium:
         return self._batch.pictures()[0] if self._mode == "ansi" else str(self.time_step.observation.numpy()[0])
 
 
+def scenes(environment, config):
+    """Number of an episode -> its `Pure` or `OfGymnasium`."""
+    if not isinstance(environment, environment_lib.Environment):
+        return functools.partial(OfGymnasium, environment, config)
+    step = tf.function(functools.partial(environment_lib.step, environment), autograph=False)
+    return functools.partial(Pure, environment, config, compiled_step=step)
+
+
 def limit_of(environment, config):
     """Steps after which an episode is cut."""
     return min(config.max_steps, environment.max_steps or config.max_steps)
@@ -149,10 +158,11 @@ def play(config, output=print):
     policy_files.check_fits(predict, environment)
     if config.record.endswith(".gif"):
         check_pictures(environment)
-    returns = []
+    returns, scene_of = [], scenes(environment, config)
     for episode in range(config.episodes):
         frames = []
-        total, length = _episode(config, environment, predict, episode, frames, output)
+        total, length = _episode(config, environment, predict, scene_of(episode), frames if episode == 0 else None,
+                                 output)
         returns.append(total)
         output(f"episode {episode + 1}: return {total:g}, {length} steps")
         if episode == 0 and config.record:
@@ -162,12 +172,11 @@ def play(config, output=print):
     return returns
 
 
-def _episode(config, environment, predict, episode, frames, output):
-    """(return, steps) of an episode, whose frames are added to a list where they are recorded."""
-    kind = Pure if isinstance(environment, environment_lib.Environment) else OfGymnasium
-    scene, total = kind(environment, config, episode), 0.0
+def _episode(config, environment, predict, scene, frames, output):
+    """(return, steps) of an episode, whose frames are added to a list, if there is one and they are recorded."""
+    total = 0.0
     for length in range(1, limit_of(environment, config) + 1):
-        _show(config, scene, episode, frames, output)
+        _show(config, scene, frames, output)
         action = evaluation.actions_of(environment.action_spec, predict(scene.time_step.observation.numpy()))
         scene.step(action)
         reward = float(scene.time_step.reward[0])
@@ -177,14 +186,14 @@ def _episode(config, environment, predict, episode, frames, output):
         if bool(scene.time_step.is_last()[0]):
             break
         time.sleep(config.delay)
-    _show(config, scene, episode, frames, output)
+    _show(config, scene, frames, output)
     return total, length
 
 
-def _show(config, scene, episode, frames, output):
+def _show(config, scene, frames, output):
     if config.show == "text":
         output(scene.frame("text"))
-    if config.record and episode == 0:
+    if config.record and frames is not None:
         frames.append(scene.frame("image" if config.record.endswith(".gif") else "text"))
 
 
