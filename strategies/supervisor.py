@@ -160,7 +160,7 @@ class Supervisor:
 
     def _make_good(self, member, code):
         self.restarts += 1
-        self._report(f"cluster: {member.name} {_death(code)}")
+        self._report(f"cluster: {member.name} {death(code)}")
         replaced = member.job == "worker" and "chief" in self._sizes
         deaths = member.early_deaths if replaced else self._early_deaths
         deaths = deaths + 1 if time.monotonic() - member.began < _SHORT_LIFE else 0
@@ -264,7 +264,8 @@ def _send(member, number):
         member.process.send_signal(number)
 
 
-def _death(code):
+def death(code):
+    """What an exit code of `subprocess` or `multiprocessing` says, to stand behind the process's name."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 

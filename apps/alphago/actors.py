@@ -21,7 +21,7 @@ import tensorflow as tf
 from apps.alphago import networks, replay, selfplay, settings
 from apps.common import workdir
 from strategies import checkpoint
-from strategies.supervisor import die_with_parent
+from strategies.supervisor import death, die_with_parent
 
 _MOMENTS = 8  # moments at which games move, in one call of the program
 _KEEP_SECONDS = 10  # between two shards of games
@@ -176,12 +176,11 @@ class Processes:
                 continue
             actor.deaths += 1
             actor.early_deaths = 0 if actor.beat.value else actor.early_deaths + 1
-            words = f"{actor.process.name} " + (
-                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}")
+            words = f"{actor.process.name} {death(code)}"
             if actor.early_deaths == _HOPELESS:
                 raise ActorsFailed(f"{words}, {_HOPELESS} times in a row before its first move; what it printed "
                                    "stands above. Run the same command again to resume.")
-            self._report(f"{words}; it is started again", flush=True)
+            self._report(f"{words}; it is started again")
             self._start(actor)
 
 

@@ -66,7 +66,7 @@ def processes(tmp_path, monkeypatch):
         monkeypatch.setattr(actors, "_act", act)
         lines = []
         started.append(actors.Processes(config(tmp_path, actors=1, **changes), tmp_path, [np.zeros(2)], [7],
-                                        report=lambda line, **options: lines.append(line)))
+                                        report=lines.append))
         return started[-1], lines
 
     yield start
