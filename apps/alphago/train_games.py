@@ -45,17 +45,8 @@ def train(config, callbacks=()):
         ValueError: bad input; raised before anything is trained or written.
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
-    run, strategy = training.open_run(config)
-    task = make_task(config, game_data.load(config))
-    training.check(run, task, strategy)
-    found = training.run_phases(run, task, strategy, callbacks)
-    if found is None:
-        return {}
-    model, cost = found
-    metrics = evaluate(model, task.splits) | cost
-    export_and_report(run, model, task.splits, metrics)
-    run.end()
-    return metrics
+    return training.run_whole(config, lambda: make_task(config, game_data.load(config)), evaluate, export_and_report,
+                              callbacks)
 
 
 def make_task(config, splits):

@@ -124,6 +124,32 @@ def check(run, task, strategy):
         check_export(run.config, task, planned)
 
 
+def run_whole(config, make_task, evaluate, export_and_report, callbacks=()):
+    """The story of a configuration from its data to its report; what an application's `train` does.
+
+    Args:
+        config: the application's configuration.
+        make_task: () -> `Task`, its data loaded.
+        evaluate: `evaluate(model, splits)` -> {metric: number}, of the plain float32 model.
+        export_and_report: `export_and_report(run, model, splits, metrics)`.
+        callbacks: further Keras callbacks.
+
+    Returns:
+        the flat dictionary written to `<workdir>/metrics.json`; an empty one in processes that leave that to the chief.
+    """
+    run, strategy = open_run(config)
+    task = make_task()
+    check(run, task, strategy)
+    found = run_phases(run, task, strategy, callbacks)
+    if found is None:
+        return {}
+    model, cost = found
+    metrics = evaluate(model, task.splits) | cost
+    export_and_report(run, model, task.splits, metrics)
+    run.end()
+    return metrics
+
+
 def run_phases(run, task, strategy, callbacks=()):
     """Trains every phase that has not been finished.
 

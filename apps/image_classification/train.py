@@ -33,18 +33,8 @@ def train(config, callbacks=()):
         ValueError: bad input; raised before anything is trained or written.
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
-    run, strategy = training.open_run(config)
-    splits = data.load(config)
-    task = make_task(config, splits)
-    training.check(run, task, strategy)
-    found = training.run_phases(run, task, strategy, callbacks)
-    if found is None:
-        return {}
-    model, cost = found
-    metrics = evaluate(model, splits) | cost
-    export_and_report(run, model, splits, metrics)
-    run.end()
-    return metrics
+    return training.run_whole(config, lambda: make_task(config, data.load(config)), evaluate, export_and_report,
+                              callbacks)
 
 
 def make_task(config, splits):

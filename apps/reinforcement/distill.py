@@ -33,17 +33,8 @@ def train(config, callbacks=()):
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
     config = imitation.resolve(config)
-    run, strategy = training.open_run(config)
-    task = make_task(config)
-    training.check(run, task, strategy)
-    found = training.run_phases(run, task, strategy, callbacks)
-    if found is None:
-        return {}
-    model, cost = found
-    metrics = evaluate(model, task.splits, config) | cost
-    export_and_report(run, model, task.splits, metrics)
-    run.end()
-    return metrics
+    return training.run_whole(config, lambda: make_task(config), functools.partial(evaluate, config=config),
+                              export_and_report, callbacks)
 
 
 def make_task(config):
