@@ -17,7 +17,7 @@ from benchmarks.deviation_pruning import removed
 SPARSITIES = (0.9, 0.94, 0.98)
 TRAINING = {"data": "fashion_mnist", "model": "alexnet", "width": 0.25, "normalization": "batch", "batch_size": 128,
             "dropout": 0.5, "augmentation": "flip,shift", "shift_pixels": 2, "epochs": 15, "learning_rate": 0.05,
-            "keep": "last", "validation_fraction": 0.05, "export": "none"}
+            "keep": "last", "validation_fraction": 0.05, "export": "none", "precision": "mixed_bfloat16"}
 PRUNING = {"compression": "prune", "prune_select": "fc|logits", "compression_epochs": 6,
            "compression_learning_rate": 0.02}
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks import common, runs
 
-TRAINING = {"data": "fashion_mnist", "batch_size": 128, "keep": "last", "validation_fraction": 0.05, "export": "none"}
+TRAINING = {"data": "fashion_mnist", "batch_size": 128, "keep": "last", "validation_fraction": 0.05, "export": "none",
+            "precision": "mixed_bfloat16"}
 TEACHER = {"model": "resnet20", "augmentation": "flip,shift", "shift_pixels": 2, "epochs": 12, "seed": 100}
 STUDENT = {"model": "resnet20", "width": 0.25, "epochs": 8}
 FITNET_TEACHER = {"model": "wrn_10_2", "epochs": 8, "seed": 100}

@@ -1,11 +1,11 @@
-"""Batch norm against layer and instance norm at batch sizes 2 … 128.
+"""Batch norm against layer, instance and group norm at batch sizes 2 … 128.
 
     python -m benchmarks.normalization_study [--folder=runs/normalization] [--seeds=2]
 
 ResNet-20 at half width on digits, the same number of *images* seen at every batch size and a learning rate in
 proportion to it (Wu & He 2018, section 4.1, after Goyal et al. 2017). Expected: batch norm loses at small batches,
-where its statistics are of few images; the others do not depend on the batch. Group norm is instance norm here: the 32
-groups of its default are single channels in a network of at most 32.
+where its statistics are of few images; the others do not depend on the batch. Group norm has 4 groups here: the 32 of
+its default are single channels, instance norm, in a network of at most 32.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import numpy as np
 from apps.common import reporting
 from benchmarks import common, runs
 
-NORMALIZATIONS = ("batch", "layer", "instance")
+NORMALIZATIONS = ("batch", "layer", "instance", "group:4")
 BATCH_SIZES = (2, 4, 8, 16, 32, 64, 128)
 
 

@@ -7,7 +7,8 @@ They differ only in what the mean and the variance are taken over. For an image 
     instance  (H, W) per sample and channel  Ulyanov et al. 2016
     group     (H, W, C/G) per sample and group of neighbouring channels  Wu & He 2018, equations 1, 2 and 7
 
-The last three are one layer with G = 1, C, or in between; each has a scale and an offset per channel.
+The last three are one layer with G = 1, C, or in between; each has a scale and an offset per channel. `group` takes the
+largest G up to 32 that divides C, which in a network of at most 32 channels is `instance`; `group:8` takes 8.
 """
 
 import tensorflow as tf
@@ -18,13 +19,15 @@ from layers.naming import NamedOnLoading
 
 NORMALIZATIONS = ("batch", "layer", "instance", "group")
 DEFAULT_NUM_GROUPS = 32  # Wu & He 2018, table 3: best of 64 ... 1 groups on ResNet-50.
+_GROUPS = {"layer": 1, "instance": "channels", "group": "auto", **{f"group:{count}": count for count in (2, 4, 8, 16)}}
+KINDS = ("batch", *_GROUPS)
 
 
 def normalization(kind, *, name, epsilon=1e-5, momentum=0.9):
     """The normalisation layer of that kind.
 
     Args:
-        kind: one of `NORMALIZATIONS`.
+        kind: one of `KINDS`: `NORMALIZATIONS`, or `group:G` for that many groups.
         name: name of the layer.
         epsilon: added to the variance.
         momentum: of the moving statistics of batch normalisation (new = momentum * old + (1 - momentum) * batch);
@@ -36,12 +39,11 @@ def normalization(kind, *, name, epsilon=1e-5, momentum=0.9):
     Raises:
         ValueError: unknown kind.
     """
-    if kind not in NORMALIZATIONS:
-        raise unknown_name("normalization", kind, NORMALIZATIONS)
+    if kind not in KINDS:
+        raise unknown_name("normalization", kind, KINDS)
     if kind == "batch":
         return keras.layers.BatchNormalization(epsilon=epsilon, momentum=momentum, name=name)
-    groups = {"layer": 1, "instance": "channels", "group": "auto"}[kind]
-    return GroupNormalization(groups, epsilon=epsilon, name=name)
+    return GroupNormalization(_GROUPS[kind], epsilon=epsilon, name=name)
 
 
 @keras.utils.register_keras_serializable("usagi")

@@ -93,3 +93,9 @@ def test_explain_trains_nothing(tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     assert "parameters | 17" in result.stdout.replace("|  ", "| ") and "--distribution=single | yes" in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_a_start_does_not_wait_for_what_is_not_used():
+    program = "import sys; import apps.language_model.train, apps.reinforcement.train; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"keras", "tensorflow_model_optimization", "sklearn"} & set(result.stdout.split())

@@ -158,8 +158,11 @@ def make_method(phase, *, representative=None, batches=None, loss=None, teachers
     if phase.method == "share":
         return compression.WeightSharing(clusters=config.share_clusters, select=config.prune_select)
     if phase.method == "quantize":
-        tfmot = config.quantize_engine == "tfmot"
-        return compression.TfmotQuantization() if tfmot else compression.Quantization(representative())
+        if config.quantize_engine == "usagi":
+            return compression.Quantization(representative())
+        from strategies.compression import tfmot_quantization  # 2 seconds, which only those pay who ask for it
+
+        return tfmot_quantization.TfmotQuantization()
     return compression.LowBit(bits=config.low_bit_bits, select=config.prune_select)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from apps.common.config import Options, Range, field
 from apps.common.training import SupervisedConfig
-from layers.normalization import NORMALIZATIONS
+from layers.normalization import KINDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Config(SupervisedConfig):
     width: float = field(1.0, "Multiplies every filter count (MobileNet's alpha).", above=0, maximum=16)
     stem: str = field("auto", "Form of the first layers; auto takes small up to 64 pixels.",
                       choices=("auto", "small", "large"))
-    normalization: str = field("default", "Normalisation of every backbone; default is the paper's.",
-                               choices=("default", *NORMALIZATIONS))
+    normalization: str = field("default", "Normalisation of every backbone; default is the paper's, group:G is group "
+                                          "normalisation of G groups.", choices=("default", *KINDS))
     batch_norm_momentum: float = field(0.9, "Share of the old value that a step leaves in batch normalisation's moving "
                                             "statistics. keras.applications' .99 and .999 need thousands of steps.",
                                        minimum=0, below=1)

@@ -34,19 +34,14 @@ def train(config, callbacks=()):
         ValueError: bad input; raised before anything is trained or written.
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
-    run, strategy = training.open_run(config)
+    return training.run_whole(config, lambda: load_task(config), evaluate, export_and_report, callbacks)
+
+
+def load_task(config):
+    """The task of a configuration, its data loaded and its vocabulary compared with its models'."""
     splits = data.load(config, is_masked=models.is_masked(config.model))
     check_vocabulary(config, splits.spec.vocabulary)
-    task = make_task(config, splits)
-    training.check(run, task, strategy)
-    found = training.run_phases(run, task, strategy, callbacks)
-    if found is None:
-        return {}
-    model, cost = found
-    metrics = evaluate(model, splits) | cost
-    export_and_report(run, model, splits, metrics)
-    run.end()
-    return metrics
+    return make_task(config, splits)
 
 
 def make_task(config, splits):
@@ -159,8 +154,7 @@ def sample(config, step, spec):
 
 
 def main(config):
-    training.run_app(config, train, lambda: make_task(
-        config, data.load(config, is_masked=models.is_masked(config.model))))
+    training.run_app(config, train, lambda: load_task(config))
 
 
 if __name__ == "__main__":

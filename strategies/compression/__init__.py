@@ -7,10 +7,9 @@ from strategies.compression.pruning import Pruning
 from strategies.compression.quantization import Quantization, calibrate
 from strategies.compression.sharing import WeightSharing
 from strategies.compression.structured import FilterPruning
-from strategies.compression.tfmot_quantization import TfmotQuantization
 
-__all__ = ["METHODS", "Distillation", "FilterPruning", "LowBit", "Pruning", "Quantization",
-           "TfmotQuantization", "WeightSharing", "calibrate", "check_chain"]
+__all__ = ["METHODS", "Distillation", "FilterPruning", "LowBit", "Pruning", "Quantization", "WeightSharing",
+           "calibrate", "check_chain"]
 
 # In the order in which they may follow each other: what comes later keeps what came before.
 METHODS = {"distill": Distillation, "filters": FilterPruning, "prune": Pruning, "share": WeightSharing,

@@ -18,7 +18,6 @@ a removed weight, and masks are saved, restored and replicated like any other va
 import math
 
 import numpy as np
-import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from layers.checking import unknown_name
@@ -178,6 +177,8 @@ def due_steps(pruning, total_steps):
     frequency = max(1, end // _UPDATES)
     if end == 0:
         return {0: pruning.sparsity}
+    import tensorflow_model_optimization as tfmot  # 2 seconds, which only those pay who prune
+
     schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, pruning.sparsity, begin_step=0, end_step=end,
                                                     frequency=frequency)
     steps = np.unique([*range(0, end, frequency), min(end, total_steps - 1)])

@@ -10,7 +10,6 @@ tied. (The paper moves a centroid by the sum; that is the same step with a large
 """
 
 import numpy as np
-import sklearn.cluster
 import tensorflow as tf
 
 from strategies.compression import hooks
@@ -77,6 +76,8 @@ def assign_clusters(weights, clusters):
     members = np.zeros(weights.shape, np.int64)
     alive = weights[weights != 0].astype(np.float64)
     if alive.size:
+        import sklearn.cluster  # a second, which only those pay who share weights
+
         count = min(clusters, len(np.unique(alive)))
         centroids = np.linspace(alive.min(), alive.max(), count)[:, None]
         found = sklearn.cluster.KMeans(count, init=centroids, n_init=1, max_iter=100).fit(alive[:, None])

@@ -100,12 +100,13 @@ def test_auto_takes_the_largest_divisor_not_above_32():
 def test_statistics_of_each_kind():
     x = np.random.default_rng(0).normal(2, 3, (4, 6, 6, 64))
     axes = {"batch": (0, 1, 2), "layer": (1, 2, 3), "instance": (1, 2)}
-    for kind in NORMALIZATIONS:
-        layer = normalization.normalization(kind, name=kind, epsilon=1e-12)
+    for kind in (*NORMALIZATIONS, "group:4"):
+        layer = normalization.normalization(kind, name="norm", epsilon=1e-12)
         y = layer(x.astype("float32"), training=True).numpy().astype("float64")
-        assert layer.name == kind and layer.epsilon == 1e-12
-        if kind == "group":
-            y, over = y.reshape(4, 36, 32, 2), (1, 3)
+        assert layer.name == "norm" and layer.epsilon == 1e-12
+        if kind.startswith("group"):
+            groups = 4 if kind == "group:4" else 32
+            y, over = y.reshape(4, 36, groups, 64 // groups), (1, 3)
         else:
             over = axes[kind]
         np.testing.assert_allclose(y.mean(over), 0, atol=1e-5)
@@ -121,7 +122,7 @@ def test_configuration_round_trip():
 
 @pytest.mark.parametrize("call, message", [
     (lambda: normalization.normalization("bach", name="n"),
-     "Unknown normalization 'bach': expected one of batch, layer, instance, group. Did you mean 'batch'"),
+     "Unknown normalization 'bach': expected one of batch, layer, instance, group, group:2, .*. Did you mean 'batch'"),
     (lambda: GroupNormalization(0), "groups must be a positive integer.*received 0"),
     (lambda: GroupNormalization("all"), "groups must be a positive integer.*received 'all'"),
     (lambda: GroupNormalization(3).build([None, 4]), "groups=3 must divide the number of channels; received 4"),

@@ -252,12 +252,10 @@ def play(rules, state, move):
     liberties = tf.gather(_touches(size), point) & _full(size) & ~(black | white)
     is_ko = (number == 1) & alone & _one(liberties)
     prey = tf.argmax(captured, axis=1, output_type=tf.int32)
-    prisoners = state.prisoners + tf.stack([tf.where(is_black, number, tf.zeros_like(number)),
-                                            tf.where(is_black, tf.zeros_like(number), number)], axis=1)
+    prisoners = state.prisoners + _taken_by(is_black, number)
     if rules.suicide:
         lost = tf.where(suicides, tf.reduce_sum(tf.cast(merged, tf.int16), axis=1), tf.zeros_like(number))
-        prisoners += tf.stack([tf.where(is_black, tf.zeros_like(lost), lost),
-                               tf.where(is_black, lost, tf.zeros_like(lost))], axis=1)
+        prisoners += _taken_by(~is_black, lost)
     sums, seen = state.sums, state.seen
     if rules.superko:
         sums, seen = _remember(rules, state, point, passed, name, dead, friend, merged, suicides)
@@ -267,6 +265,12 @@ def play(rules, state, move):
         ko=tf.where(is_ko, tf.cast(prey, tf.int16), tf.constant(-1, tf.int16)),
         passes=tf.where(passed, state.passes + 1, tf.zeros([], tf.int8)), moves=state.moves + 1, prisoners=prisoners,
         sums=sums, seen=seen)
+
+
+def _taken_by(is_black, number):
+    """Prisoners [B, 2] of black and of white, where a side, bool [B] whether black, takes `number`, int16 [B]."""
+    none = tf.zeros_like(number)
+    return tf.stack([tf.where(is_black, number, none), tf.where(is_black, none, number)], axis=1)
 
 
 def _remember(rules, state, point, passed, name, dead, friend, merged, suicides):

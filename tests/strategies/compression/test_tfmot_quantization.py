@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from strategies import export
-from strategies.compression import Quantization, TfmotQuantization, hooks, quantization
+from strategies.compression import Quantization, hooks, quantization
+from strategies.compression.tfmot_quantization import TfmotQuantization
 from tests.strategies.compression import kinds
 
 ACCEPTED = ("conv_bn_relu", "preactivation", "inverted")
