@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 
+from strategies import interpreter
+
 
 class Signature:
     """One signature of a `.tflite` file.
@@ -33,10 +35,7 @@ class Signature:
             raise ValueError(f"--model_file={path} does not exist: expected an exported .tflite or .keras file. Train "
                              "first, or check the path.")
         try:
-            from ai_edge_litert.interpreter import Interpreter
-
-            self._interpreter = Interpreter(model_path=str(path))
-            self._interpreter.allocate_tensors()
+            self._interpreter = interpreter.open_file(path)
             self.names = sorted(self._interpreter.get_signature_list())
             self._run = self._interpreter.get_signature_runner(name)
         except ImportError as error:

@@ -17,6 +17,7 @@ from apps.common import config as config_lib
 from apps.common import flagging
 from apps.image_classification import images as images_lib
 from apps.image_classification import labels as labels_lib
+from strategies import interpreter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +70,13 @@ def load_model(path):
 
 
 def _load_tflite(path):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path))
-    interpreter.allocate_tensors()
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    opened = interpreter.open_file(path)
+    (source,), (target,) = opened.get_input_details(), opened.get_output_details()
 
     def run(images):
-        interpreter.set_tensor(source["index"], quantize(images, source["dtype"], *source["quantization"]))
-        interpreter.invoke()
-        return dequantize(interpreter.get_tensor(target["index"]), *target["quantization"])
+        opened.set_tensor(source["index"], quantize(images, source["dtype"], *source["quantization"]))
+        opened.invoke()
+        return dequantize(opened.get_tensor(target["index"]), *target["quantization"])
 
     shape = source.get("shape_signature", source["shape"])
     return tuple(None if side < 0 else int(side) for side in shape[1:]), run

@@ -29,7 +29,7 @@ def without_constant_channels(model):
 
     There (behind a ReLU that is never above 0, for one) sqrt(variance + epsilon) is near 0, and merged kernels get 10^5
     times as large for inputs that never come. Eight bits cannot hold such a channel beside its bias, and XNNPACK, which
-    LiteRT runs files with, ends the process on it (see `litert.delegate_takes`). Yields whether there are any.
+    LiteRT runs files with, ends the process on it (see `interpreter.delegate_takes`). Yields whether there are any.
     """
     changed = []
     for layer in model._flatten_layers():

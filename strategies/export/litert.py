@@ -7,27 +7,20 @@ import collections
 import os
 import pathlib
 import statistics
-import struct
 import subprocess
 import sys
 import time
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from strategies import interpreter
 
 _PROBE = pathlib.Path(__file__).resolve().parent / "memory_probe.py"
 _PROBE_TIMEOUT = 300  # seconds
-# XNNPACK computes an int8 convolution whose scales have a ratio input x weight / output below this one; on another the
-# delegate of LiteRT 2.3 ends the process ("double free").
-_LARGEST_RATIO = 256
-_MULTIPLYING = [getattr(schema.BuiltinOperator, name) for name in (
-    "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")]
 _SIGNATURE = "serving_default"
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 _BORDERS = ("QUANTIZE", "DEQUANTIZE")
-
-_RESOLVERS = {True: OpResolverType.AUTO, False: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
 
 Operator = collections.namedtuple("Operator", "name inputs outputs")
 Operator.__doc__ = "An operator of a file: its name as in the TFLite schema, dtypes of its inputs and outputs."
@@ -61,11 +54,9 @@ class Runner:
 
     def __init__(self, path, num_threads=1):
         self.path = pathlib.Path(path)
-        self.delegated = delegate_takes(path)
+        self.delegated = interpreter.delegate_takes(path)
         try:
-            self._interpreter = Interpreter(str(path), num_threads=num_threads,
-                                            experimental_op_resolver_type=_RESOLVERS[self.delegated])
-            self._interpreter.allocate_tensors()
+            self._interpreter = interpreter.open_file(path, num_threads)
             signature = self._interpreter.get_signature_runner(_SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path} cannot be loaded: a TFLite file with the signature {_SIGNATURE!r}, batch 1 and "
@@ -210,40 +201,10 @@ def peak_memory_bytes(path):
     Raises:
         ValueError: the file does not run.
     """
-    run = _probe(path, "default" if delegate_takes(path) else "builtin")
+    run = _probe(path, "default" if interpreter.delegate_takes(path) else "builtin")
     if run.returncode:
         raise ValueError(f"{path} does not run in LiteRT (exit code {run.returncode}): {_last_line(run.stderr)}")
     return int(run.stdout)
-
-
-def delegate_takes(path):
-    """Whether LiteRT's default delegate (XNNPACK) runs a file, as its scales say: see `_LARGEST_RATIO`."""
-    try:
-        content = pathlib.Path(path).read_bytes()
-        return all(ratio < _LARGEST_RATIO for ratio in _ratios(content))
-    except (OSError, ValueError, TypeError, IndexError, struct.error):
-        return True  # no such file, or none that can be read: the interpreter says so better
-
-
-def _ratios(content):
-    """The largest ratio of scales, input x weight / output, of each 8-bit convolution and dense layer of a file."""
-    model = schema.Model.GetRootAs(content)
-    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
-        for operator in map(graph.Operators, range(graph.OperatorsLength())):
-            code = model.OperatorCodes(operator.OpcodeIndex())
-            kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # small codes stand in the older field too
-            if kind not in _MULTIPLYING:
-                continue
-            first, weights = (2, 1) if kind == schema.BuiltinOperator.TRANSPOSE_CONV else (0, 1)
-            scales = [_scales(graph.Tensors(number)) for number in (
-                operator.Inputs(first), operator.Inputs(weights), operator.Outputs(0))]
-            if all(scale is not None for scale in scales):  # otherwise something is in floating point
-                yield scales[0][0] * scales[1].max() / scales[2][0]
-
-
-def _scales(tensor):
-    quantization = tensor.Quantization()
-    return quantization.ScaleAsNumpy() if quantization is not None and quantization.ScaleLength() else None
 
 
 def _probe(path, kernels):

@@ -7,6 +7,7 @@ import numpy as np
 
 from layers.checking import unknown_name
 from layers.counting import count_nonzero, count_parameters
+from strategies import interpreter
 from strategies.copying import copy_model
 from strategies.export import folding, litert, saved_model, tflite
 from strategies.export.counting import count_macs
@@ -74,7 +75,7 @@ def export_all(model, directory, *, samples, formats=FORMATS, representative=Non
                "bytes": size_bytes(path), "gzip_bytes": gzip_bytes(path), **_measured(path, interface, samples),
                **differences}
         rows.append(row | {"float_operators": litert.float_operators(path) if format == "int8" else None,
-                           "delegated": litert.delegate_takes(path) if path.suffix == ".tflite" else None})
+                           "delegated": interpreter.delegate_takes(path) if path.suffix == ".tflite" else None})
     return rows
 
 

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from strategies import export
+from strategies import export, interpreter
 from strategies.export import ConversionError, Runner, convert, folding, litert
+from strategies.signature import Signature
 from tests.strategies.export import models
 
 
@@ -167,12 +168,15 @@ def test_a_file_that_the_delegate_does_not_survive_runs_without_it(tmp_path, mon
     images = np.random.default_rng(0).uniform(0, 1, (8, 6, 6, 2)).astype(np.float32)
     monkeypatch.setattr(folding, "_CONSTANT", 0.0)
     export.convert(model, path, "int8", representative=images)
-    assert max(litert._ratios(path.read_bytes())) > 256
+    assert max(interpreter.ratios(path.read_bytes())) > 256
     run = subprocess.run([sys.executable, litert._PROBE, path, "default"], capture_output=True)
     assert run.returncode, "LiteRT takes such files now: `delegate_takes` is no longer needed"
     runner = Runner(path)
     assert not runner.delegated
     np.testing.assert_allclose(runner(images)[..., :3], model(images)[..., :3], atol=0.05)
     assert litert.peak_memory_bytes(path) > 0
+    signature = Signature(path)
+    outputs = signature({name: np.zeros(shape) for name, shape in signature.shapes.items()})
+    assert sorted(outputs) == signature.outputs
     row = {**dict.fromkeys(export.COLUMNS), "variant": "float", "format": "int8", "delegated": False}
     assert "ends the process on this file; run it without" in export.markdown_table([row])
