@@ -6,7 +6,9 @@ that every line of the program, and every collective operation in it, is reached
 
 import contextlib
 import json
+import os
 import pathlib
+import sys
 import time
 
 import numpy as np
@@ -27,6 +29,12 @@ def lost_peers():
     except _LOST as error:
         raise cluster.ClusterError(f"another process of the group is gone or silent ({cluster.reason(error)}). Start "
                                    "the group again: training resumes from its checkpoint.") from error
+
+
+def _silence_native_code():
+    """Only Python goes on writing to stderr: TensorFlow would report that the chief has ended as a failure."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class Alone:
@@ -89,7 +97,8 @@ class Peers:
                         file.write(content)
 
     def wait_for_chief(self):
-        """As of `Alone`."""
+        """As of `Alone`. From then on TensorFlow's own code writes nothing more to stderr."""
+        _silence_native_code()
         while cluster.answers(self._chief):
             time.sleep(1)
 
