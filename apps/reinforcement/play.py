@@ -1,6 +1,6 @@
 """Lets a saved policy act, shows what happens, and records it.
 
-    python -m apps.reinforcement.play --policy=runs/cart_pole --record=cart_pole.gif
+    python -m apps.reinforcement.play --policy=runs/cart_pole --record=runs/cart_pole.gif
     python -m apps.reinforcement.play --policy=runs/cart_pole/export/int8.tflite --episodes=10 --show=none
 
 A `.tflite` file runs in LiteRT, without the network's or the agent's code.
