@@ -160,7 +160,7 @@ def make_method(phase, *, representative=None, batches=None, loss=None, teachers
     if phase.method == "quantize":
         if config.quantize_engine == "usagi":
             return compression.Quantization(representative())
-        from strategies.compression import tfmot_quantization  # 2 seconds, which only those pay who ask for it
+        from strategies.compression import tfmot_quantization  # slow to import
 
         return tfmot_quantization.TfmotQuantization()
     return compression.LowBit(bits=config.low_bit_bits, select=config.prune_select)

@@ -177,7 +177,7 @@ def due_steps(pruning, total_steps):
     frequency = max(1, end // _UPDATES)
     if end == 0:
         return {0: pruning.sparsity}
-    import tensorflow_model_optimization as tfmot  # 2 seconds, which only those pay who prune
+    import tensorflow_model_optimization as tfmot  # slow to import
 
     schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, pruning.sparsity, begin_step=0, end_step=end,
                                                     frequency=frequency)

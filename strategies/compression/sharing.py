@@ -76,7 +76,7 @@ def assign_clusters(weights, clusters):
     members = np.zeros(weights.shape, np.int64)
     alive = weights[weights != 0].astype(np.float64)
     if alive.size:
-        import sklearn.cluster  # a second, which only those pay who share weights
+        import sklearn.cluster  # slow to import
 
         count = min(clusters, len(np.unique(alive)))
         centroids = np.linspace(alive.min(), alive.max(), count)[:, None]
