@@ -12,9 +12,12 @@ import pathlib
 
 import numpy as np
 
+from apps.common import reporting
+from apps.reinforcement import compare
 from apps.reinforcement.reports import interval
 from benchmarks import common, runs
 
+PICTURE = pathlib.Path(__file__).parents[1] / "docs" / "pictures" / "reinforcement_learning.png"
 # Setting: flags, the return that the suite must reach, and what others report: rl-zoo (Raffin 2020, its benchmark.md),
 # CleanRL's documentation of each algorithm, gymnasium's threshold for "solved".
 SETTINGS = {
@@ -54,6 +57,28 @@ def _is_rule(key):
     return key.startswith(tuple(f"return_{name}" for name in _OF_RULES))
 
 
+def figure_of(found):
+    """Learning curves by environment, and what the best fixed policies there earn.
+
+    Args:
+        found: {setting: [(history, metrics) of each seed]}.
+    """
+    environments = {}
+    for name in found:
+        environments.setdefault(name.split()[-1], []).append(name)
+    figure = reporting.new_figure(11, 4 * ((len(environments) + 1) // 2))
+    for axes, (environment, names) in zip(figure.subplots(-(-len(environments) // 2), 2).flat, environments.items()):
+        curves = {name.removesuffix(f" {environment}"): [history for history, _ in found[name]] for name in names}
+        compare.draw_curves(axes, curves, "greedy_return")
+        rules = {key: np.mean([metrics[key] for _, metrics in found[names[0]]]) for key in found[names[0]][0][1]
+                 if _is_rule(key)}
+        for (key, value), style in zip(sorted(rules.items(), key=lambda rule: -rule[1])[:3], ("--", "-.", ":")):
+            axes.axhline(value, color="gray", linestyle=style, label=key.removeprefix("return_").replace("_", " "))
+        axes.set(title=environment.replace("_", " "), ylabel="mean return of 100 episodes")
+        axes.legend(fontsize=7)
+    return figure
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="runs/reinforcement")
@@ -61,14 +86,18 @@ def main():
     parser.add_argument("--first_seed", type=int, default=100)
     parser.add_argument("--only", default="", help="settings whose name holds this text")
     arguments = parser.parse_args()
+    folder, curves = pathlib.Path(arguments.folder), {}
     for name, (flags, wanted, published) in SETTINGS.items():
         if arguments.only not in name:
             continue
         plan = {f"{name.replace(' ', '_')}_{seed}": {**flags, "seed": seed}
                 for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)}
-        found = runs.run_all(pathlib.Path(arguments.folder), plan, {"export": "float32,int8", "verbose": 0},
+        found = runs.run_all(folder, plan, {"export": "float32,int8", "verbose": 0},
                              app="reinforcement", metric="test_return")
         common.write("reinforcement_learning", [row_of(name, list(found.values()), wanted, published)], key="setting")
+        curves[name] = [(compare.history(folder / run), metrics) for run, metrics in found.items()]
+    if not arguments.only:
+        reporting.save_figure(figure_of(curves), PICTURE)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def compare(config):
         curves, results = {}, {}
         for name in config.names:
             folders = [_trained(config.run_config(name, number)) for number in range(config.seeds)]
-            curves[name] = [_history(folder) for folder in folders]
+            curves[name] = [history(folder) for folder in folders]
             results[name] = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
         return _report(run, curves, results)
     finally:
@@ -96,7 +96,7 @@ def _trained(config):
     return path
 
 
-def _history(folder):
+def history(folder):
     with open(folder / "history.csv", newline="") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
@@ -126,15 +126,21 @@ def figure_of(curves):
     """
     figure = reporting.new_figure(11, 4)
     for axes, column in zip(figure.subplots(1, len(_CURVES)), _CURVES):
-        for name, seeds in curves.items():
-            steps, values = common_grid(seeds, column)
-            bands = np.array([reports.interval(values[:, i]) for i in range(len(steps))])
-            line, = axes.plot(steps, values.mean(axis=0), label=f"{name} ({len(seeds)})")
-            axes.fill_between(steps, bands[:, 0], bands[:, 1], alpha=0.2, color=line.get_color(), linewidth=0)
-        axes.set(title=column.replace("_", " "), xlabel="steps of the environments")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        draw_curves(axes, curves, column)
+        axes.set_title(column.replace("_", " "))
     return figure
+
+
+def draw_curves(axes, curves, column):
+    """One diagram of `figure_of`: a column of the histories."""
+    for name, seeds in curves.items():
+        steps, values = common_grid(seeds, column)
+        bands = np.array([reports.interval(values[:, i]) for i in range(len(steps))])
+        line, = axes.plot(steps, values.mean(axis=0), label=f"{name} ({len(seeds)})")
+        axes.fill_between(steps, bands[:, 0], bands[:, 1], alpha=0.2, color=line.get_color(), linewidth=0)
+    axes.set_xlabel("steps of the environments")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
 
 
 def common_grid(seeds, column, points=100):
