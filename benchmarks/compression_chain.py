@@ -33,7 +33,7 @@ def main():
     folder = pathlib.Path(options.folder).absolute()
     flags = {"data": "fashion_mnist", "data_dir": pathlib.Path(options.data_dir).absolute(), "seed": options.seed,
              "batch_size": 128, "keep": "last", "validation_fraction": 0.05, "export": "float32,int8",
-             "compression_epochs": 6, "compression_learning_rate": 0.02}
+             "precision": "mixed_bfloat16", "compression_epochs": 6, "compression_learning_rate": 0.02}
     runs.run_all(folder, {"teacher": {**TEACHER, "epochs": options.teacher_epochs}}, flags)
     under = {"distill_teacher": folder / "teacher"}
     plan = {f"distill_{width}": {**STUDENT, **under, "width": width} for width in WIDTHS}
@@ -42,7 +42,8 @@ def main():
             **STUDENT, **under, "compression": "prune", "prune_sparsity": sparsity,
             "initial_model": folder / "distill_1.0"}
         plan[f"distill_prune_{sparsity}_quantize"] = {
-            **STUDENT, **under, "compression": "quantize", "initial_model": folder / f"distill_prune_{sparsity}"}
+            **STUDENT, **under, "compression": "quantize", "precision": "float32",
+            "initial_model": folder / f"distill_prune_{sparsity}"}
     for share in SHARES:
         plan[f"distill_filters_{share}"] = {
             **STUDENT, **under, "compression": "filters", "filters_share": share, "compression_epochs": 10,

@@ -28,6 +28,8 @@ SETTINGS = {
     "reinforce without baseline cart_pole": ({"algorithm": "reinforce", "baseline": False}, None, ""),
     "a2c cart_pole": ({"algorithm": "a2c"}, 475, "500 (rl-zoo)"),
     "ppo cart_pole": ({"algorithm": "ppo"}, 475, "500 (rl-zoo); 490.04 ± 6.12 (CleanRL)"),
+    "ppo sync cart_pole": ({"algorithm": "ppo", "distribution": "sync", "num_devices": 2}, 475, "as ppo cart_pole"),
+    "ppo async cart_pole": ({"algorithm": "ppo", "distribution": "async", "cluster": (2, 1)}, 475, "as ppo cart_pole"),
     "ppo acrobot": ({"algorithm": "ppo", "env": "acrobot"}, -100, "-73.5 (rl-zoo); -86.36 ± 1.32 (CleanRL)"),
     "ppo campaign_mail": ({"algorithm": "ppo", "env": "campaign_mail"}, None, ""),
     "ppo traffic_light": ({"algorithm": "ppo", "env": "traffic_light"}, None, ""),
