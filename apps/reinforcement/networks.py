@@ -86,12 +86,26 @@ def policy_network(observation_spec, action_spec, *, units, activation="tanh", v
 
 
 def acting_network(network):
-    """The part of a network that acts, sharing its weights: observation -> values, logits or means [B, A or D]."""
-    names = {layer.name for layer in network.layers}
-    for name in ("q", "mean", "policy"):
-        if name in names:
-            return keras.Model(network.input, network.get_layer(name).output, name="acting")
-    raise ValueError(f"Network {network.name!r} has no layer called q, mean or policy; received {sorted(names)}.")
+    """The part of a network that acts: observation -> values, logits or means [B, A or D].
+
+    Dense values and logits come out less their mean over the actions, which changes neither their order nor a softmax
+    of them: values near 100 that differ by a half would all be alike in 8 bits. So their last layer has weights of its
+    own; the others are shared with the network.
+
+    Raises:
+        ValueError: the network has no layer called q, mean or policy.
+    """
+    layers = {layer.name: layer for layer in network.layers}
+    name = next((name for name in ("q", "mean", "policy") if name in layers), None)
+    if name is None:
+        raise ValueError(f"Network {network.name!r} has no layer called q, mean or policy; received {sorted(layers)}.")
+    last = layers["advantage"] if name == "q" and "advantage" in layers else layers[name]
+    if name == "mean" or not isinstance(last, keras.layers.Dense):
+        return keras.Model(network.input, last.output, name="acting")
+    centred = keras.layers.Dense(last.units, name=name)
+    model = keras.Model(network.input, centred(last.input), name="acting")
+    centred.set_weights([weights - weights.mean(-1, keepdims=True) for weights in last.get_weights()])
+    return model
 
 
 def _inputs(spec):
