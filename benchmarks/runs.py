@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def run_all(folder, runs, common_flags, *, app="image_classification", metric="test_accuracy"):
+def run_all(folder, runs, common_flags, *, app="image_classification", program="train", metric="test_accuracy"):
     """Trains every run that has not ended yet; a study that was interrupted goes on where it was.
 
     Args:
@@ -16,6 +16,7 @@ def run_all(folder, runs, common_flags, *, app="image_classification", metric="t
         runs: {name: flags of that run}; "cluster": (workers, servers) among them trains in that many processes.
         common_flags: flags of all runs.
         app: the application that trains.
+        program: of the application.
         metric: of `metrics.json`, printed when a run has ended.
 
     Returns:
@@ -32,7 +33,7 @@ def run_all(folder, runs, common_flags, *, app="image_classification", metric="t
             workers, servers = flags.pop("cluster", (0, 0))
             options = [f"--{k}={v}" for k, v in flags.items()]
             print(f"{name}: {' '.join(options)}", flush=True)
-            command = [sys.executable, "-m", f"apps.{app}.train", *options]
+            command = [sys.executable, "-m", f"apps.{app}.{program}", *options]
             if workers:
                 command = [sys.executable, "-m", "apps.cluster", f"--workers={workers}", f"--servers={servers}", "--",
                            *command]
