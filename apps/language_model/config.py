@@ -24,7 +24,8 @@ class Config(SupervisedConfig):
     test_stride: int = field(0, "Tokens from one window of the test to the next. The tokens before the last so many of "
                                 "a window are context only. 0: --length, windows side by side.", minimum=0)
     carry_state: bool = field(False, "Recurrent models begin each window with the state that the window before left "
-                                     "(truncated backpropagation through time over the whole text).")
+                                     "(truncated backpropagation through time over the whole text); in phases of "
+                                     "compression, with zeros.")
     mask_share: float = field(0.15, "Part of the tokens that a masked model has to find.", above=0, below=1)
 
     model: str = field("lstm", "A key of apps.language_model.models.MODELS, such as rnn, gru or transformer.",
