@@ -91,8 +91,11 @@ def figure_of(found):
     environments = {}
     for name in found:
         environments.setdefault(name.split()[-1], []).append(name)
-    figure = reporting.new_figure(11, 4 * ((len(environments) + 1) // 2))
-    for axes, (environment, names) in zip(figure.subplots(-(-len(environments) // 2), 2).flat, environments.items()):
+    figure = reporting.new_figure(12, 9)
+    grid = figure.add_gridspec(2, len(environments) - 1, height_ratios=(1.3, 1))
+    places = [grid[0, :], *(grid[1, column] for column in range(len(environments) - 1))]
+    for place, (environment, names) in zip(places, environments.items()):
+        axes = figure.add_subplot(place)
         curves = {name.removesuffix(f" {environment}"): [history for history, _ in found[name]] for name in names}
         compare.draw_curves(axes, curves, "greedy_return")
         rules = {key: np.mean([metrics[key] for _, metrics in found[names[0]]]) for key in found[names[0]][0][1]

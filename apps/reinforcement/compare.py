@@ -10,6 +10,7 @@ import dataclasses
 import json
 import pathlib
 
+import matplotlib.ticker
 import numpy as np
 
 from apps.common import config as config_lib
@@ -139,6 +140,7 @@ def draw_curves(axes, curves, column):
         line, = axes.plot(steps, values.mean(axis=0), label=f"{name} ({len(seeds)})")
         axes.fill_between(steps, bands[:, 0], bands[:, 1], alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set_xlabel("steps of the environments")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))  # 100k
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 
