@@ -98,6 +98,7 @@ def _trained(config):
 
 
 def history(folder):
+    """The rows of a run's `history.csv`, {name: float}; what a row leaves empty is not in it."""
     with open(folder / "history.csv", newline="") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
