@@ -46,6 +46,8 @@ DEFAULTS = {
     ("reinforce", "cart_pole"): {"steps_per_epoch": 7500},
     ("dqn", "cart_pole"): {"steps_per_epoch": 7500, "rollout": 16, "updates": 64, "batch_size": 128,
                            "target_period": 1, "target_share": 0.01},
+    ("q_learning", "gambler"): {"steps_per_epoch": 50_000, "parallel_environments": 1, "step_size": 1.0,
+                                "step_size_power": 0.8},
 }
 
 
