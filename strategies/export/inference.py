@@ -26,7 +26,7 @@ def inference_function(model, *, batch_size=None):
     Raises:
         ValueError: the model has a `call` of its own, see `fold_batch_norm`.
     """
-    # What cannot be merged is a normalisation in oneDNN with AVX-512, where that is quick; without, a 1x1 convolution.
+    # What cannot be merged is left to oneDNN's normalisation with AVX-512; without, it becomes a 1x1 convolution.
     interface = Interface(fold_batch_norm(model, as_convolution=not PROCESSOR.get("AVX512F")))
     frozen = convert_variables_to_constants_v2(interface.function(batch_size))
     names = sorted(interface.output_names)  # freezing flattens a dictionary by its keys
