@@ -13,7 +13,7 @@ import pathlib
 
 import numpy as np
 
-from apps.common import reporting
+from apps.common import fitting, reporting
 from apps.common.variants import read_rows
 from apps.reinforcement import compare
 from apps.reinforcement.reports import interval
@@ -123,7 +123,7 @@ def main():
         found = runs.run_all(folder, plan, {"export": "float32,int8", "verbose": 0},
                              app="reinforcement", metric="test_return")
         common.write("reinforcement_learning", [row_of(name, found, wanted, published, folder)], key="setting")
-        curves[name] = [(compare.history(folder / run), metrics) for run, metrics in found.items()]
+        curves[name] = [(fitting.read_history(folder / run / "history.csv"), metrics) for run, metrics in found.items()]
     if not arguments.only:
         reporting.save_figure(figure_of(curves), PICTURE)
 

@@ -5,7 +5,6 @@
 Each run is a training of its own in `<workdir>/runs/<algorithm>_<seed>`. The same command goes on where it was cut.
 """
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -14,7 +13,7 @@ import matplotlib.ticker
 import numpy as np
 
 from apps.common import config as config_lib
-from apps.common import flagging, reporting, workdir
+from apps.common import fitting, flagging, reporting, workdir
 from apps.common.config import field
 from apps.reinforcement import naming, reports
 from apps.reinforcement import train as train_lib
@@ -81,7 +80,7 @@ def compare(config):
         curves, results = {}, {}
         for name in config.names:
             folders = [_trained(config.run_config(name, number)) for number in range(config.seeds)]
-            curves[name] = [history(folder) for folder in folders]
+            curves[name] = [fitting.read_history(folder / "history.csv") for folder in folders]
             results[name] = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
         return _report(run, curves, results)
     finally:
@@ -95,12 +94,6 @@ def _trained(config):
         print(f"{path.name}", flush=True)
         train_lib.train(config)
     return path
-
-
-def history(folder):
-    """The rows of a run's `history.csv`, {name: float}; what a row leaves empty is not in it."""
-    with open(folder / "history.csv", newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def _report(run, curves, results):
