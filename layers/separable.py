@@ -76,6 +76,10 @@ def inverted_residual(x, filters, *, expansion=6, strides=1, normalization="batc
 
 
 def _depthwise(x, strides, padding, options, name):
+    if tuple(x.shape[1:3]) == (1, 1):
+        # No stride moves on a map of one point, and with one above 1 the kernel of TensorFlow 2.21 for bfloat16 on
+        # processors with AVX-512 leaves the gradient of some taps unwritten: whatever lay in memory, NaN at times.
+        strides = 1
     x, padding = _pad(x, strides, padding, name=f"{name}_pad")
     # Each output sees K^2 inputs, not the K^2 C that Keras' own scaling counts: it would start too small to survive
     # the epsilon of the normalisation behind it.

@@ -1,5 +1,6 @@
 """Depthwise separable convolution and inverted residuals against plain operators, and their cost."""
 
+import ctypes
 import math
 
 import numpy as np
@@ -118,3 +119,30 @@ def test_every_normalization_builds(kind):
     for block in (depthwise_separable, inverted_residual):
         model, x = built(block, (4, 4, 4), filters=4, normalization=kind)
         assert np.all(np.isfinite(model(x)))
+
+
+@pytest.fixture
+def memory_of_nan():
+    """Fresh memory is NaN in every type of floating point: what a kernel leaves unwritten shows."""
+    perturb = -6  # M_PERTURB of malloc.h; fresh bytes are the value's complement, and 0 itself would switch it off
+    library = ctypes.CDLL("libc.so.6")
+    assert library.mallopt(perturb, 256)
+    yield
+    assert library.mallopt(perturb, 0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_a_stride_on_a_map_of_one_point_has_a_gradient(precision, memory_of_nan):
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        model, x = built(depthwise_separable, (1, 1, 32), filters=5, strides=2)
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x))
+        (gradient,) = tape.gradient(loss, model.get_layer("block_depthwise_conv").trainable_weights)
+        corners = gradient.numpy()[[0, 0, 1, 1, 2], [0, 2, 0, 2, 1]]  # of the nine taps those that meet padding alone
+        np.testing.assert_array_equal(corners, 0)
+        assert np.abs(gradient[1, 1]).max() > 0
