@@ -12,8 +12,9 @@ point lost or less. Float networks of other widths, distilled likewise, show wha
 import argparse
 import pathlib
 
+from apps.common import reporting
 from apps.common.variants import read_rows
-from benchmarks import common, runs
+from benchmarks import common, plots, runs
 from strategies import export
 
 TEACHER = {"model": "wrn_16_4", "augmentation": "flip,shift", "shift_pixels": 2}
@@ -59,7 +60,28 @@ def main():
              "times_smaller": teacher["gzip_bytes"] / row["gzip_bytes"], "latency_ms": row["latency_ms"],
              "times_faster_than_student": student["latency_ms"] / row["latency_ms"]}
             for (name, form), row in files.items() if form in ("float32", "int8")]
+    plot(rows)
     common.write("compression_chain", rows, speed=paired_latency(folder, [f"distill_filters_{s}" for s in SHARES]))
+
+
+def plot(rows):
+    """Accuracy against size on the phone: float32 files and int8 files."""
+    figure = reporting.new_figure(width=8.0)
+    axes = figure.subplots()
+    for form, marker in (("float32", "o"), ("int8", "s")):
+        chosen = [row for row in rows if row["format"] == form]
+        axes.scatter([row["gzip_bytes"] / 1000 for row in chosen], [row["accuracy"] for row in chosen], marker=marker,
+                     label=form)
+        for row in chosen:
+            axes.annotate(row["variant"].replace("distill_", ""), (row["gzip_bytes"] / 1000, row["accuracy"]),
+                          textcoords="offset points", xytext=(5, 3), fontsize=7)
+    axes.axhline(rows[0]["accuracy"] - 1, color="gray", linewidth=0.8, label="teacher less 1 point")
+    axes.set_xscale("log")
+    axes.set_xlabel("file after gzip, kB")
+    axes.set_ylabel("test accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    reporting.save_figure(figure, f"{plots.PICTURES}/compression_chain.png")
 
 
 def paired_latency(folder, names, rounds=15):

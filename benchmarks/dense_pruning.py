@@ -11,10 +11,11 @@ import pathlib
 
 import numpy as np
 
-from benchmarks import common, runs
+from benchmarks import common, plots, runs
 from benchmarks.deviation_pruning import removed
 
 SPARSITIES = (0.9, 0.94, 0.98)
+TARGETS = {0.94: 0.5, 0.98: 1.5}  # points that may be lost
 TRAINING = {"data": "fashion_mnist", "model": "alexnet", "width": 0.25, "normalization": "batch", "batch_size": 128,
             "dropout": 0.5, "augmentation": "flip,shift", "shift_pixels": 2, "epochs": 15, "learning_rate": 0.05,
             "keep": "last", "validation_fraction": 0.05, "export": "none", "precision": "mixed_bfloat16"}
@@ -34,14 +35,14 @@ def main():
     metrics = runs.run_all(folder, {
         f"{sparsity}_{seed}": {"seed": seed, "prune_sparsity": sparsity, "initial_model": folder / f"base_{seed}"}
         for seed in seeds for sparsity in (0.0, *SPARSITIES)}, {**flags, **PRUNING})
-    reference = np.array([100 * metrics[f"0.0_{seed}"]["test_accuracy"] for seed in seeds])
+    accuracy = {sparsity: [100 * metrics[f"{sparsity}_{seed}"]["test_accuracy"] for seed in seeds]
+                for sparsity in (0.0, *SPARSITIES)}
     rows = []
-    for sparsity in (0.0, *SPARSITIES):
-        accuracy = np.array([100 * metrics[f"{sparsity}_{seed}"]["test_accuracy"] for seed in seeds])
+    for sparsity in accuracy:
         shares = np.mean([removed(folder / f"{sparsity}_{seed}") for seed in seeds], axis=0)
-        rows.append({"sparsity": sparsity, "removed_all": float(shares[-1]), "accuracy": float(accuracy.mean()),
-                     "spread": float(np.ptp(accuracy)), "lost": float((reference - accuracy).mean()),
-                     "largest_loss": float((reference - accuracy).max())})
+        rows.append({"sparsity": sparsity, "removed_all": float(shares[-1]),
+                     **runs.loss_over_seeds(accuracy[sparsity], accuracy[0.0]), "target": TARGETS.get(sparsity)})
+    plots.plot_losses("dense_pruning", "share of dense weights removed", list(SPARSITIES), rows[1:])
     common.write("dense_pruning", rows)
 
 

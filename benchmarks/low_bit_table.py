@@ -10,15 +10,15 @@ it): R-FCN with ResNet-50 and ResNet-101 on Pascal VOC, mAP lost against 32 bits
 import argparse
 import pathlib
 
-import numpy as np
 import tf_keras as keras
 
-from benchmarks import common, runs
+from benchmarks import common, plots, runs
 from strategies.compression import low_bit
 
 BITS = (2, 3, 4, 5, 6)
 TARGETS = {2: 2.5, 3: 1.2, 4: 0.6, 5: 0.4, 6: 0.2}  # points that may be lost
 PUBLISHED = {4: (77.66 - 74.37, 78.94 - 76.79), 5: (77.66 - 76.99, 78.94 - 77.85), 6: (77.66 - 77.05, 78.94 - 78.24)}
+NETWORKS = ("published: R-FCN, ResNet-50 (mAP)", "published: R-FCN, ResNet-101 (mAP)")
 TRAINING = {"data": "fashion_mnist", "model": "resnet20", "batch_size": 128, "augmentation": "flip,shift",
             "shift_pixels": 2, "keep": "last", "validation_fraction": 0.05, "export": "none",
             "precision": "mixed_bfloat16"}
@@ -43,19 +43,22 @@ def main():
            for s in seeds},
         **{f"bits{bits}_{s}": {**starts[s], "compression": "low_bit", "low_bit_bits": bits}
            for bits in BITS for s in seeds}}, flags)
-    reference = np.array([100 * metrics[f"float_{s}"]["test_accuracy"] for s in seeds])
-    rows = [{"bits": 32, "accuracy": float(reference.mean()), "spread": float(np.ptp(reference)), "lost": 0.0,
-             "largest_loss": 0.0, "target": 0.0, "bits_per_weight": 32.0, "kilobytes": None, "published_lost": None}]
+
+    def accuracy(name):
+        return [100 * metrics[f"{name}_{s}"]["test_accuracy"] for s in seeds]
+
+    rows = [{"bits": 32, **runs.loss_over_seeds(accuracy("float"), accuracy("float")), "target": None,
+             "bits_per_weight": 32.0, "kilobytes": None, "published_lost": None}]
     for bits in BITS:
-        accuracy = np.array([100 * metrics[f"bits{bits}_{s}"]["test_accuracy"] for s in seeds])
         model = keras.models.load_model(folder / f"bits{bits}_0" / "model.keras", compile=False)
         facts = low_bit.write_packed(folder / f"bits{bits}_0" / "export" / "model.lbw", model, bits)
-        rows.append({"bits": bits, "accuracy": float(accuracy.mean()), "spread": float(np.ptp(accuracy)),
-                     "lost": float((reference - accuracy).mean()), "largest_loss": float((reference - accuracy).max()),
+        rows.append({"bits": bits, **runs.loss_over_seeds(accuracy(f"bits{bits}"), accuracy("float")),
                      "target": TARGETS[bits], "bits_per_weight": facts["bits_per_weight"],
                      "kilobytes": facts["bytes"] / 1000,
                      "published_lost": None if bits not in PUBLISHED else
                      " and ".join(f"{value:.2f}" for value in PUBLISHED[bits])})
+    published = {network: {bits: values[i] for bits, values in PUBLISHED.items()} for i, network in enumerate(NETWORKS)}
+    plots.plot_losses("low_bit_table", "bits a weight", list(BITS), rows[1:], curves=published)
     common.write("low_bit_table", rows)
 
 

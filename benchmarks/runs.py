@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -43,3 +45,10 @@ def run_all(folder, runs, common_flags, *, app="image_classification", program="
         results[name] = json.loads((workdir / "metrics.json").read_text())
         print(f"{name}: {metric} {results[name][metric]:.4f}", flush=True)
     return results
+
+
+def loss_over_seeds(accuracy, reference):
+    """What a table says of accuracies, in points, against those of the reference, seed by seed."""
+    accuracy, lost = np.asarray(accuracy), np.asarray(reference) - np.asarray(accuracy)
+    return {"accuracy": float(accuracy.mean()), "spread": float(np.ptp(accuracy)), "lost": float(lost.mean()),
+            "smallest_loss": float(lost.min()), "largest_loss": float(lost.max())}
