@@ -1,8 +1,12 @@
 """What a shared batch asks of a run and of its layers."""
 
 import contextlib
+import functools
 
+import tensorflow as tf
 import tf_keras as keras
+
+_KERAS_MOMENTS = "_sync_calculate_mean_and_var"
 
 
 def check_batch(batch_size, replicas, parts=1):
@@ -32,8 +36,43 @@ def synchronized_batch_norm(model, wanted):
     before = [(layer.synchronized, layer.fused) for layer in layers]
     for layer in layers:
         layer.synchronized, layer.fused = True, False  # the fused kernel knows of one device only
+        # Not by setattr, which would track the function as part of the layer's state.
+        layer.__dict__[_KERAS_MOMENTS] = functools.partial(_moments, layer)
     try:
         yield
     finally:
         for layer, (synchronized, fused) in zip(layers, before):
             layer.synchronized, layer.fused = synchronized, fused
+            del layer.__dict__[_KERAS_MOMENTS]
+
+
+def _moments(layer, x, axes, keep_dims, mask=None):
+    """(mean, variance) over the batch of all replicas, as Keras computes them but for the sum over replicas.
+
+    Args:
+        x: [B, ..., C], float32 or float64.
+        axes: all but the last, or as the layer's axis says.
+        keep_dims: whether the axes stay, with size 1.
+        mask: None or bool [B, T]: what counts.
+    """
+    if tf.distribute.get_replica_context() is None:
+        return layer._no_sync_calculate_mean_and_var(x, axes, keep_dims, mask=mask)
+    weights = tf.ones_like(x) if mask is None else tf.broadcast_to(tf.cast(mask, x.dtype)[..., None], tf.shape(x))
+    totals = [tf.reduce_sum(value, axis=axes, keepdims=keep_dims)
+              for value in (weights, weights * x, weights * tf.square(x))]
+    count, total, squares = _sum_over_replicas(*totals)
+    mean = tf.math.divide_no_nan(total, count)
+    return mean, tf.maximum(tf.math.divide_no_nan(squares, count) - tf.square(mean), 0.0)
+
+
+@tf.custom_gradient
+def _sum_over_replicas(*values):
+    """Sums of tensors over all replicas; the gradient of such a sum is such a sum.
+
+    TensorFlow's own sum has that gradient too, but where replicas share a graph it looks, at each call, for variables
+    behind the values of the other replicas: all of the graph so far, and all of that again at the next call. It passes
+    by what has no gradient.
+    """
+    context = tf.distribute.get_replica_context()
+    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.stop_gradient(value) for value in values])
+    return sums, _sum_over_replicas

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow.python.ops import op_selector
 
 from apps.common import workdir
 from layers.regularization import StatelessDropout, add_weight_penalty, decay_kernels_only
@@ -80,6 +81,39 @@ def test_replicas_equal_one_device(precision, name, num_devices):
     found = replicas.train(strategy, build, compiling(name), data(precision))
     expected = replicas.train(Single(), build, compiling(name), data(precision))
     assert replicas.largest_difference(expected, found) <= {"float32": 2e-5, "float64": 1e-12}[precision]
+
+
+def test_steps_that_are_masked_do_not_count_in_synchronised_statistics(precision):
+    noise = np.random.default_rng(0)
+    x = noise.normal(size=(4 * BATCH, 5, 3)).astype(precision)
+    x[noise.random(x.shape[:2]) < np.linspace(0, 0.8, len(x))[:, None]] = 0
+    y = np.eye(3, dtype=precision)[noise.integers(0, 3, len(x))]
+
+    def build():
+        keras.utils.set_random_seed(0)
+        return keras.Sequential([keras.layers.Masking(input_shape=[5, 3]),
+                                 keras.layers.BatchNormalization(momentum=0.5, name="norm"),
+                                 keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)])
+
+    strategy = Synchronous(num_devices=2, synchronize_batch_norm=True)
+    found = replicas.train(strategy, build, compiling("sgd"), replicas.stream(x, y, BATCH))
+    expected = replicas.train(Single(), build, compiling("sgd"), replicas.stream(x, y, BATCH))
+    assert replicas.largest_difference(expected, found) <= {"float32": 2e-5, "float64": 1e-12}[precision]
+
+
+def test_synchronised_statistics_do_not_search_the_graph(monkeypatch):
+    """TensorFlow's search for variables ends at each sum: else a deep network takes many minutes to trace."""
+    visited, search = [], op_selector.get_backward_walk_ops
+
+    def counted(*args, **kwargs):
+        found = search(*args, **kwargs)
+        visited.append(len(found))
+        return found
+
+    monkeypatch.setattr(op_selector, "get_backward_walk_ops", counted)
+    strategy = Synchronous(num_devices=2, synchronize_batch_norm=True)
+    replicas.train(strategy, lambda: network(norm=True), compiling("sgd"), data(), steps=1)
+    assert visited and max(visited) <= 20, visited
 
 
 def test_plain_batch_norm_is_another_computation():
