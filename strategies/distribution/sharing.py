@@ -6,7 +6,7 @@ import functools
 import tensorflow as tf
 import tf_keras as keras
 
-_KERAS_MOMENTS = "_sync_calculate_mean_and_var"
+from strategies.replacing import replaced
 
 
 def check_batch(batch_size, replicas, parts=1):
@@ -32,18 +32,11 @@ def batch_norms(model):
 @contextlib.contextmanager
 def synchronized_batch_norm(model, wanted):
     """Within it, where wanted, batch normalisation takes its statistics over the batch of all replicas."""
-    layers = batch_norms(model) if wanted else []
-    before = [(layer.synchronized, layer.fused) for layer in layers]
-    for layer in layers:
-        layer.synchronized, layer.fused = True, False  # the fused kernel knows of one device only
-        # Not by setattr, which would track the function as part of the layer's state.
-        layer.__dict__[_KERAS_MOMENTS] = functools.partial(_moments, layer)
-    try:
+    with contextlib.ExitStack() as stack:
+        for layer in batch_norms(model) if wanted else ():
+            stack.enter_context(replaced(layer, synchronized=True, fused=False,  # that kernel knows of one device only
+                                         _sync_calculate_mean_and_var=functools.partial(_moments, layer)))
         yield
-    finally:
-        for layer, (synchronized, fused) in zip(layers, before):
-            layer.synchronized, layer.fused = synchronized, fused
-            del layer.__dict__[_KERAS_MOMENTS]
 
 
 def _moments(layer, x, axes, keep_dims, mask=None):
@@ -57,9 +50,10 @@ def _moments(layer, x, axes, keep_dims, mask=None):
     """
     if tf.distribute.get_replica_context() is None:
         return layer._no_sync_calculate_mean_and_var(x, axes, keep_dims, mask=mask)
-    weights = tf.ones_like(x) if mask is None else tf.broadcast_to(tf.cast(mask, x.dtype)[..., None], tf.shape(x))
-    totals = [tf.reduce_sum(value, axis=axes, keepdims=keep_dims)
-              for value in (weights, weights * x, weights * tf.square(x))]
+    values = tf.ones_like(x), x, tf.square(x)
+    if mask is not None:
+        values = [value * tf.cast(mask, x.dtype)[..., None] for value in values]
+    totals = [tf.reduce_sum(value, axis=axes, keepdims=keep_dims) for value in values]
     count, total, squares = _sum_over_replicas(*totals)
     mean = tf.math.divide_no_nan(total, count)
     return mean, tf.maximum(tf.math.divide_no_nan(squares, count) - tf.square(mean), 0.0)
