@@ -119,6 +119,7 @@ def check(run, task, strategy):
         ValueError: a compression, strategy or export that cannot work.
     """
     planned = check_compression(run.config, task)
+    check_teachers(run.config, strategy)
     strategy.check(planned, task.splits.train)
     if not run.has_begun:
         check_export(run.config, task, planned)
@@ -335,6 +336,17 @@ def check_compression(config, task):
         model = compressing.rehearse(
             phase, model, lambda phase=phase, teachers=teachers: make_method(phase, task, teachers), teachers)
     return model
+
+
+def check_teachers(config, strategy):
+    """Raises ValueError where a teacher has to run at every step and the strategy cannot run it."""
+    if config.distill_cache and config.distill_hint == "none":
+        return
+    for teacher in compressing.load_models(config.distill_teacher, "distill_teacher"):
+        reason = strategy.obstacle(teacher)
+        if reason:
+            raise ValueError(f"--distill_teacher={config.distill_teacher}: {reason} Or, with --distill_hint=none, let "
+                             "--distill_cache run it beforehand.")
 
 
 def check_fits(model, config, task):

@@ -91,6 +91,11 @@ class Distilled(keras.Model):
         teacher = keras.Model(distillation.teachers[0].input, teacher_maps) if maps else None
         self._parts = lambda: (whole, guided, teacher)
 
+    @property
+    def teachers(self):
+        """The models that the training step runs beside this one."""
+        return self._distillation.teachers
+
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y, soft_targets = self._unpack_targets(x, y)

@@ -124,10 +124,10 @@ class ModelParallel:
         if strangers:
             raise RuntimeError(f"check(model, train) has not seen variable {strangers[0]!r}: call it with a model of "
                                "the same layers, under names of your own.")
-        for layer in batch_norms(model):
-            layer.fused = False  # the fused kernel has no rule
-        with self.scope(), self._whole_masks(), _means_of_tiles(model), _sums_of_shifts(), \
-                held_updates(model.optimizer, _in_layout), self._on_mesh(model):
+        with self.scope(), self._whole_masks(), _sums_of_shifts(), held_updates(model.optimizer, _in_layout), \
+                self._on_mesh(model), contextlib.ExitStack() as changes:
+            for each in (model, *getattr(model, "teachers", ())):
+                changes.enter_context(_written_out(each))
             return segments.fit(model, lambda step: train(None, step), train.steps_per_epoch, start_step=start_step,
                                 total_steps=total_steps, validation=None if validation is None else validation(),
                                 callbacks=callbacks, verbose=verbose)
@@ -317,12 +317,14 @@ def _is_mean_of_tiles(layer):
 
 
 @contextlib.contextmanager
-def _means_of_tiles(model):
-    """Within it average pooling is a mean over axes, since DTensor has no rule for the gradient of its kernel."""
-    layers = [layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.AveragePooling2D)]
+def _written_out(model):
+    """Within it layers compute by operators that DTensor has rules for, also for their gradients."""
     with contextlib.ExitStack() as changes:
-        for layer in layers:
-            changes.enter_context(replaced(layer, call=functools.partial(_mean_of_tiles, *layer.pool_size)))
+        for layer in batch_norms(model):
+            changes.enter_context(replaced(layer, fused=False))
+        for layer in leaf_layers(model):
+            if isinstance(layer, keras.layers.AveragePooling2D):
+                changes.enter_context(replaced(layer, call=functools.partial(_mean_of_tiles, *layer.pool_size)))
         yield
 
 

@@ -74,6 +74,17 @@ def test_what_cannot_be_is_said_before_training(tmp_path, flags, words):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+def test_a_teacher_that_cannot_run_there_is_named_before_training(tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.SeparableConv2D(4, 3, name="apart")(inputs)
+    keras.Model(inputs, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))).save(tmp_path / "t.keras")
+    flags = {"distribution": "model_parallel", "mesh": "batch:2", "compression": "distill",
+             "distill_teacher": str(tmp_path / "t.keras")}
+    with pytest.raises(ValueError, match="--distill_teacher=.*no rules for layer 'apart'.*--distill_cache"):
+        train(tmp_path / "run", **flags)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_flags_name_what_there_is():
     assert config_lib.DISTRIBUTIONS == tuple(DISTRIBUTIONS)
     assert config_lib.PLACEMENTS == pipeline.PLACEMENTS
