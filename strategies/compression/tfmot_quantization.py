@@ -12,6 +12,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.d
     NoOpQuantizeConfig,
 )
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
+from tf_keras.src import backend
 
 _REASON = "{}. Use the suite's own quantisation-aware training (--quantize_engine=usagi), which has no such limit."
 
@@ -32,6 +33,8 @@ class TfmotQuantization:
             ValueError: a model that TFMOT does not accept.
         """
         self._plain = model
+        # What TFMOT puts behind the inputs is numbered on; checks and later runs know layers by their names.
+        backend.get_default_graph_uid_map().pop(("", "quantize_layer"), None)
         try:
             # This scheme is the default one but for weights that are 0, which stay 0.
             scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()

@@ -26,6 +26,8 @@ from strategies.distribution.sharing import check_batch, raise_obstacle
 from strategies.replacing import replaced, trained_by
 
 PLACEMENTS = ("stages", "branches")
+# What TFMOT's quantisation-aware training calls the layers that stand in for those of a model.
+_WRAPPED, _OF_INPUTS = "quant_", "quantize_layer"
 
 
 class Pipeline:
@@ -66,7 +68,8 @@ class Pipeline:
         check_batch(train.batch_size, 1, self._parts)
         raise_obstacle(self, model)
         place = {"stages": stages, "branches": branches}[self._placement]
-        self.plan = {name: self.devices[index] for name, index in place(model, len(self.devices)).items()}
+        plan = {name: self.devices[index] for name, index in place(model, len(self.devices)).items()}
+        self.plan = {_OF_INPUTS: self.devices[0], **{_WRAPPED + name: device for name, device in plan.items()}, **plan}
 
     @contextlib.contextmanager
     def scope(self):

@@ -66,6 +66,11 @@ def test_both_end_with_files_that_are_as_good(name, tmp_path):
     assert accuracy["usagi"] > accuracy["tfmot"] - 0.03
 
 
+def test_layers_have_the_same_names_each_time():
+    first, second = (TfmotQuantization().prepare(kinds.build(ACCEPTED[0])[0]) for _ in range(2))
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+
+
 def test_zeros_stay_zeros():
     model, _ = kinds.build("conv_bn_relu")
     x, y = task(model, 60)

@@ -8,9 +8,11 @@ import tf_keras as keras
 from apps.common import workdir
 from layers.regularization import StatelessDropout
 from strategies import compression
+from strategies.compression.tfmot_quantization import TfmotQuantization
 from strategies.distribution import pipeline
 from strategies.distribution.pipeline import Pipeline
 from strategies.distribution.single import Single
+from tests.strategies.compression import kinds
 from tests.strategies.distribution import replicas
 
 BATCH = 16
@@ -71,6 +73,19 @@ def test_recurrent_stages_equal_one_device():
     expected = replicas.train(Single(micro_batches=2), recurrent_network, compile_model, data)
     assert replicas.largest_difference(expected, found) <= 1e-6
     assert len({strategy.plan[name] for name in ("lower", "middle", "upper")}) == 3
+
+
+def test_layers_that_tfmot_wraps_keep_their_place():
+    data, strategy = images(), Pipeline(num_devices=3)
+    plain, _ = kinds.build("conv_bn_relu")
+    strategy.check(plain, data)
+    with strategy.scope():
+        wrapped = TfmotQuantization().prepare(kinds.build("conv_bn_relu")[0])
+    for layer in wrapped.layers:
+        for weight in layer.weights:
+            assert weight.device.endswith(strategy.plan[layer.name]), (layer.name, weight.device)
+    assert all(strategy.plan[f"quant_{layer.name}"] == strategy.plan[layer.name] for layer in plain.layers[1:])
+    assert len({weight.device for weight in wrapped.weights}) == 3
 
 
 def test_weights_slots_and_gradients_are_where_the_layer_is():
