@@ -118,8 +118,7 @@ def check(run, task, strategy):
     Raises:
         ValueError: a compression, strategy or export that cannot work.
     """
-    planned = check_compression(run.config, task)
-    check_teachers(run.config, strategy)
+    planned = check_compression(run.config, task, strategy)
     strategy.check(planned, task.splits.train)
     if not run.has_begun:
         check_export(run.config, task, planned)
@@ -315,11 +314,11 @@ def make_method(phase, task, teachers):
         representative=lambda: task.representative(phase.config.num_representative))
 
 
-def check_compression(config, task):
+def check_compression(config, task, strategy):
     """An untrained model like the one that the run will end with.
 
     Raises:
-        ValueError: a compression that cannot work on this model and data.
+        ValueError: a compression that cannot work on this model and data, or a teacher that the strategy cannot run.
     """
     if not compressing.methods_of(config):
         return task.build(config)
@@ -333,16 +332,17 @@ def check_compression(config, task):
         check_fits(model, config, task)
     for phase in compressing.phases(config):
         teachers = teachers_of(phase)
+        check_teachers(config, strategy, teachers)
         model = compressing.rehearse(
             phase, model, lambda phase=phase, teachers=teachers: make_method(phase, task, teachers), teachers)
     return model
 
 
-def check_teachers(config, strategy):
+def check_teachers(config, strategy, teachers):
     """Raises ValueError where a teacher has to run at every step and the strategy cannot run it."""
     if config.distill_cache and config.distill_hint == "none":
         return
-    for teacher in compressing.load_models(config.distill_teacher, "distill_teacher"):
+    for teacher in teachers:
         reason = strategy.obstacle(teacher)
         if reason:
             raise ValueError(f"--distill_teacher={config.distill_teacher}: {reason} Or, with --distill_hint=none, let "
