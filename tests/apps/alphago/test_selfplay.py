@@ -50,7 +50,8 @@ def played(kind, chunks, seed=3, moments=8, settings=SETTINGS):
 
 
 @pytest.mark.parametrize("kind, chunks, settings", [("tic_tac_toe", 12, SETTINGS), ("go", 30, SETTINGS),
-                                                    ("tic_tac_toe", 6, GUMBEL), ("go", 10, GUMBEL)])
+                                                    ("tic_tac_toe", 6, GUMBEL),
+                                                    pytest.param("go", 10, GUMBEL, marks=pytest.mark.conformance)])
 def test_games(kind, chunks, settings):
     game, new_state, *_ = programs(kind)
     ended, everything = played(kind, chunks, settings=settings)

@@ -78,7 +78,7 @@ def test_a_teacher_that_cannot_run_there_is_named_before_training(tmp_path):
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.SeparableConv2D(4, 3, name="apart")(inputs)
     keras.Model(inputs, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))).save(tmp_path / "t.keras")
-    flags = {"distribution": "model_parallel", "mesh": "batch:2", "compression": "distill",
+    flags = {"distribution": "model_parallel", "mesh": "batch:2,model:2", "compression": "distill",
              "distill_teacher": str(tmp_path / "t.keras")}
     with pytest.raises(ValueError, match="--distill_teacher=.*no rules for layer 'apart'.*--distill_cache"):
         train(tmp_path / "run", **flags)

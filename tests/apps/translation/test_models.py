@@ -72,7 +72,7 @@ def test_what_comes_later_changes_nothing_before(model):
     assert not np.array_equal(before[:, 5:], after[:, 5:])
 
 
-@pytest.mark.parametrize("width", [0, 3])
+@pytest.mark.parametrize("width", [pytest.param(0, marks=pytest.mark.conformance), 3])
 def test_sentence_by_sentence_is_the_batch(model, width):
     texts = [VOCABULARY.decode(numbers) for numbers in SENTENCES]
     config = Config(workdir="unused", decoding="beam" if width else "greedy", beam_width=max(width, 1))
