@@ -101,6 +101,7 @@ def test_a_student_of_another_network(trained, tmp_path, options):
     assert keras.models.load_model(tmp_path / "run" / "model.keras", compile=False).name == "preact_resnet20"
 
 
+@pytest.mark.conformance
 def test_mixed_precision_and_iterations(trained, tmp_path):
     metrics = train_lib.train(config(tmp_path / "run", compression="prune,share", initial_model=str(trained),
                                      precision="mixed_bfloat16", prune_iterations=2, compression_epochs=1,

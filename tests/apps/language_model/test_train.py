@@ -77,6 +77,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, flags):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.conformance
 def test_parts_of_a_batch_are_the_batch(tmp_path):
     """The embedding's gradient is sparse; its part in the norm that is clipped must not depend on the parts."""
     flags = {"model": "transformer", "precision": "float64", "export": "none", "sample_tokens": 0,

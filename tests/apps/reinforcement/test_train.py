@@ -59,7 +59,7 @@ def trained(folder, kind, **changes):
         run.end()
 
 
-@pytest.mark.parametrize("kind", ["dqn", "ppo", "average"])
+@pytest.mark.parametrize("kind", ["dqn", "ppo", pytest.param("average", marks=pytest.mark.conformance)])
 def test_an_interrupted_run_goes_on_exactly(tmp_path, kind, monkeypatch):
     """Killed after the first of two epochs: weights, optimizer, replay, counters and environments are the same."""
     trained(tmp_path / "whole", kind)

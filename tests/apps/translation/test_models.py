@@ -82,6 +82,7 @@ def test_sentence_by_sentence_is_the_batch(model, width):
     assert together == alone and (width or len(set(together)) > 1)
 
 
+@pytest.mark.parametrize("model", ["seq2seq", "transformer"], indirect=True)
 def test_long_sentences_are_cut(model):
     text = "abcdefgh" * 3
     (found,) = translating.translate(model, SPEC, [text], Config(workdir="unused"), batch_size=1)

@@ -1,6 +1,7 @@
 """Small models of the kinds that compression has to work on, each with inputs: {name: (build, inputs)}."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 
@@ -138,6 +139,8 @@ KINDS = {"conv_bn_relu": (conv_bn_relu, images), "preactivation": (preactivation
          "lstm": (lstm, sequences), "gru": (gru, sequences), "own_cell": (own_cell, sequences),
          "transformer": (transformer, sequences), "gated_conv": (gated_conv, sequences),
          "embedding": (embedding, tokens), "nested": (nested, images)}
+EACH = [name if name in ("conv_bn_relu", "inverted", "lstm", "own_cell", "gated_conv", "embedding") else pytest.param(
+    name, marks=pytest.mark.conformance) for name in KINDS]
 
 
 def build(name, seed=0):

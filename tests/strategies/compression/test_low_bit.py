@@ -65,8 +65,7 @@ def test_in_a_graph(jit_compile):
     np.testing.assert_allclose(found, low_bit.quantize(weights, 5), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.conformance) if name in (
-    "transformer", "dense_blocks", "nested") else name for name in kinds.KINDS])
+@pytest.mark.parametrize("name", kinds.EACH)
 def test_training_keeps_master_weights_and_ends_on_the_grid(name):
     model, x = kinds.build(name)
     masters = [w.numpy() for w in model.trainable_weights]

@@ -89,7 +89,7 @@ def test_short_trainings_reach_the_sparsity_too(steps):
     assert steps < 3 or due[max(due)] > 0.7
 
 
-@pytest.mark.parametrize("name", kinds.KINDS)
+@pytest.mark.parametrize("name", kinds.EACH)
 def test_training_under_masks(name):
     model, x = kinds.build(name)
     recipe = Pruning(sparsity=0.6, ramp=0.5)

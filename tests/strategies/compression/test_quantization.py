@@ -70,7 +70,7 @@ def test_a_dense_block_has_one_range_which_the_widest_concatenation_moves():
     assert [name for name in group if plan[name][1]] == [concatenations[-1]]
 
 
-@pytest.mark.parametrize("name", kinds.KINDS)
+@pytest.mark.parametrize("name", kinds.EACH)
 def test_training(name):
     model, x = kinds.build(name)
     Quantization(x).prepare(model)

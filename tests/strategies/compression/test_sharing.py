@@ -10,7 +10,7 @@ from strategies.compression.sharing import WeightSharing
 from tests.strategies.compression import kinds
 
 
-@pytest.mark.parametrize("name", kinds.KINDS)
+@pytest.mark.parametrize("name", kinds.EACH)
 def test_training_moves_shared_values(name):
     model, x = kinds.build(name)
     recipe = WeightSharing(clusters=5)

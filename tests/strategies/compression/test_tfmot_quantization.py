@@ -47,7 +47,7 @@ def test_both_put_convolutions_on_the_same_grid(name):
             np.testing.assert_allclose(value, kernels(ours)[key], atol=1e-7, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["conv_bn_relu", "inverted"])
+@pytest.mark.parametrize("name", ["conv_bn_relu", pytest.param("inverted", marks=pytest.mark.conformance)])
 def test_both_end_with_files_that_are_as_good(name, tmp_path):
     start, _ = kinds.build(name)
     x, y = task(start)

@@ -65,7 +65,9 @@ def per_example(y, logits):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-@pytest.mark.parametrize("options", [{}, {"norm": True}, {"dropout": 0.5}, {"norm": True, "dropout": 0.5}], ids=str)
+@pytest.mark.parametrize("options", [
+    {}, *(pytest.param(each, marks=pytest.mark.conformance) for each in ({"norm": True}, {"dropout": 0.5})),
+    {"norm": True, "dropout": 0.5}], ids=str)
 def test_two_replicas_are_the_two_halves(name, options):
     build = lambda: network(**options)  # noqa: E731
     found = replicas.train(Synchronous(num_devices=2), build, compiling(name), data())

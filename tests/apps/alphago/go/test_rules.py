@@ -45,12 +45,12 @@ def random_games(rules, number, *, passes=0.02):
     return compared
 
 
-@pytest.mark.parametrize("size, number", [(5, 20), (9, 4), (13, 2), (19, 1)])
-@pytest.mark.parametrize("superko", [False, True])
-@pytest.mark.parametrize("suicide", [False, True])
+@pytest.mark.parametrize("size, number, superko, suicide", [
+    *((5, 20, superko, suicide) for superko in (False, True) for suicide in (False, True)), (9, 4, False, True),
+    (9, 4, True, False), (19, 1, True, False),
+    *(pytest.param(*each, marks=pytest.mark.conformance) for each in (
+        (9, 4, False, False), (9, 4, True, True), (13, 2, False, True), (13, 2, True, False), (19, 1, False, True)))])
 def test_against_a_beginners_board(size, number, superko, suicide):
-    if size > 9 and superko == suicide:
-        pytest.skip("one of the two at a time, for time")
     rules = go.Rules(size=size, superko=superko, suicide=suicide, max_moves=int(1.2 * size**2))
     assert random_games(rules, number) > 10 * number
 
