@@ -14,6 +14,7 @@ from tests import clusters
 pytestmark = pytest.mark.conformance
 FLAGS = ["--epochs=6", "--cluster_timeout=12"]
 SPURIOUS = 1  # with so short a time-out a busy machine may take a member for lost that is not
+SPREAD = 0.06  # three standard deviations of the difference of two undisturbed runs; benchmarks.chaos looks closer
 
 
 def hurting(number, *names):
@@ -44,7 +45,7 @@ def test_servers(undisturbed, tmp_path, number, names, restarts):
     code, lines, found = clusters.train(tmp_path, *FLAGS, workers=2, servers=1, hurt=hurting(number, *names),
                                         after_step=60)
     assert code == 0 and restarts <= found <= restarts + SPURIOUS, lines
-    assert accuracy(tmp_path) >= accuracy(undisturbed[1]) - 0.03  # runs differ by that undisturbed too
+    assert accuracy(tmp_path) >= accuracy(undisturbed[1]) - SPREAD
 
 
 @pytest.mark.parametrize("number, name", [(signal.SIGKILL, "worker 0"), (signal.SIGKILL, "worker 1"),
@@ -66,4 +67,4 @@ def test_sigterm_and_the_same_command_again(undisturbed, tmp_path, servers):
     step = clusters.last_step(tmp_path)
     assert 60 <= step < 240
     assert clusters.train(tmp_path, *FLAGS, workers=2, servers=servers)[0] == 0
-    assert accuracy(tmp_path) >= accuracy(undisturbed[servers]) - 0.03
+    assert accuracy(tmp_path) >= accuracy(undisturbed[servers]) - SPREAD
