@@ -139,6 +139,7 @@ KINDS = {"conv_bn_relu": (conv_bn_relu, images), "preactivation": (preactivation
          "lstm": (lstm, sequences), "gru": (gru, sequences), "own_cell": (own_cell, sequences),
          "transformer": (transformer, sequences), "gated_conv": (gated_conv, sequences),
          "embedding": (embedding, tokens), "nested": (nested, images)}
+# For tests that train: the other kinds are left to `make conformance`.
 EACH = [name if name in ("conv_bn_relu", "inverted", "lstm", "own_cell", "gated_conv", "embedding") else pytest.param(
     name, marks=pytest.mark.conformance) for name in KINDS]
 

@@ -24,6 +24,7 @@ MODELS = {
     "instance": lambda: catalogue.backbone_classifier(resnet.BACKBONES["resnet20"], width=0.25,
                                                       normalization="instance"),
 }
+# Those whose blocks another one has too are left to `make conformance`.
 EACH = [pytest.param(name, marks=pytest.mark.conformance) if name in (
     "preact_resnet20", "wrn_16_2", "mobilenet_v1", "vgg16", "instance") else name for name in MODELS]
 
