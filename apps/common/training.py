@@ -361,10 +361,18 @@ def check_fits(model, config, task):
 def check_export(config, task, model):
     """Raises ValueError for a model that the TFLite converter refuses, before it is trained.
 
-    Of the formats wanted int8 asks most; the first stands for the others.
+    Of the formats wanted int8 asks most; the first stands for the others. What a run ends with is in float32 whatever
+    it was trained in: so is what is tried.
     """
     formats = [name for name in ("int8", *export.TFLITE_FORMATS) if name in export_formats(config)]
-    if formats and task.check_export:
-        task.check_export(task.plain(model), formats)
-    elif formats:
-        export.check_convertible(task.plain(model), formats[0], task.representative(NUM_TRIAL_EXAMPLES))
+    if not formats:
+        return
+    workdir.set_precision("float32")
+    try:
+        model = copy_model(task.plain(model), "float32")
+        if task.check_export:
+            task.check_export(model, formats)
+        else:
+            export.check_convertible(model, formats[0], task.representative(NUM_TRIAL_EXAMPLES))
+    finally:
+        workdir.set_precision(config.precision)

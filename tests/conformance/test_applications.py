@@ -1,4 +1,5 @@
-"""Any application × any strategy: it trains and evaluates, or says before training that it cannot."""
+"""Any application × any strategy, and × any precision: it trains and evaluates, or says before training that it cannot.
+"""
 
 import json
 import random
@@ -8,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from apps.common.variants import read_rows
 from strategies.distribution import DISTRIBUTIONS
 from tests.conformance.test_combinations import OPTIONS, SIZES
 
@@ -39,23 +41,42 @@ def pairs(tmp_path_factory):
     return folder
 
 
+def command(application, pairs, workdir, **flags):
+    """What trains an application in a process of its own."""
+    module, *own = APPLICATIONS[application][0]
+    flags = {"data_dir": pairs, **flags} if module == "apps.translation.train" else flags
+    return [sys.executable, "-m", module, f"--workdir={workdir}", *COMMON, *own,
+            *(f"--{name}={value}" for name, value in flags.items())]
+
+
+def check(application, done, workdir):
+    """Asserts that it has ended and learned."""
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    _, metric, least = APPLICATIONS[application]
+    found = json.loads((workdir / "metrics.json").read_text())[metric]
+    assert np.isfinite(found) and -found >= least, found
+
+
 @pytest.mark.parametrize("distribution", [name for name in DISTRIBUTIONS if name != "single"])
 @pytest.mark.parametrize("application", APPLICATIONS)
 def test_application(pairs, tmp_path, application, distribution):
-    (module, *flags), metric, least = APPLICATIONS[application]
-    if module == "apps.translation.train":
-        flags = [*flags, f"--data_dir={pairs}"]
-    flags += [f"--{name}={value}" for name, value in OPTIONS.get(distribution, {}).items()]
-    command = [sys.executable, "-m", module, f"--distribution={distribution}", f"--workdir={tmp_path / 'run'}", *COMMON,
-               *flags]
+    line = command(application, pairs, tmp_path / "run", distribution=distribution, **OPTIONS.get(distribution, {}))
     if distribution in SIZES:
         sizes = [f"--{name}={value}" for name, value in SIZES[distribution].items()]
-        command = [sys.executable, "-m", "apps.cluster", *sizes, "--max_restarts=0", "--", *command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        line = [sys.executable, "-m", "apps.cluster", *sizes, "--max_restarts=0", "--", *line]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=500)
     if (application, distribution) in REFUSED:
         assert done.returncode == 2 and REFUSED[application, distribution] in done.stderr
         assert not (tmp_path / "run" / "config.json").exists()
         return
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    found = json.loads((tmp_path / "run" / "metrics.json").read_text())[metric]
-    assert np.isfinite(found) and -found >= least, found
+    check(application, done, tmp_path / "run")
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_precision(pairs, tmp_path, application, precision):
+    """What is exported is in float32, whatever it was trained in."""
+    line = command(application, pairs, tmp_path / "run", precision=precision, export="float32,int8")
+    check(application, subprocess.run(line, capture_output=True, text=True, timeout=500), tmp_path / "run")
+    rows = {row["format"]: row for row in read_rows(tmp_path / "run" / "report.csv")}
+    assert rows["float32"]["max_abs_diff"] < 1e-3 and rows["int8"]["float_operators"] in (None, 0)

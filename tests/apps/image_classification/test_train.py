@@ -16,6 +16,7 @@ import tf_keras as keras
 from absl import flags
 
 from apps.common import fitting, flagging
+from apps.common.variants import read_rows
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
 from strategies import checkpoint
@@ -120,6 +121,18 @@ def test_tensorboard_shows_scalars_graph_images_and_hparams(finished):
 def test_zero_epochs_evaluates_the_untrained_model(tmp_path):
     metrics = train_lib.train(Config(workdir=str(tmp_path / "run"), **{**SMALL, "epochs": 0, "export": "none"}))
     assert metrics["steps"] == 0 and 0 <= metrics["test_accuracy"] < 0.5
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", *(pytest.param(name, marks=pytest.mark.conformance)
+                                                           for name in ("mixed_float16", "float64"))])
+def test_files_are_the_same_kind_in_every_precision(tmp_path, precision):
+    path = tmp_path / "run"
+    train_lib.train(Config(workdir=str(path), **{**SMALL, "epochs": 1, "precision": precision, "export": "float32,int8"}))
+    model = keras.models.load_model(path / "model.keras", compile=False)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    rows = {row["format"]: row for row in read_rows(path / "report.csv")}
+    assert rows["float32"]["max_abs_diff"] < 1e-4
+    assert rows["int8"]["value"] == pytest.approx(rows["keras"]["value"], abs=0.05)
 
 
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):

@@ -88,7 +88,7 @@ def test_parts_of_a_batch_are_the_batch(tmp_path):
 
 def test_the_pipeline_of_compression(finished, tmp_path):
     metrics = train(tmp_path / "run", model="lstm", compression="distill,prune,quantize", compression_epochs=1,
-                    distill_teacher=str(finished["transformer"]), prune_sparsity=0.5)
+                    precision="mixed_bfloat16", distill_teacher=str(finished["transformer"]), prune_sparsity=0.5)
     assert metrics["num_nonzero"] < 0.65 * metrics["num_parameters"]
     with open(tmp_path / "run" / "report.csv") as file:
         rows = {row["format"]: float(row["value"]) for row in csv.DictReader(file)}
