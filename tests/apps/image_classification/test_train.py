@@ -127,7 +127,8 @@ def test_zero_epochs_evaluates_the_untrained_model(tmp_path):
                                                            for name in ("mixed_float16", "float64"))])
 def test_files_are_the_same_kind_in_every_precision(tmp_path, precision):
     path = tmp_path / "run"
-    train_lib.train(Config(workdir=str(path), **{**SMALL, "epochs": 1, "precision": precision, "export": "float32,int8"}))
+    flags = {**SMALL, "epochs": 1, "precision": precision, "export": "float32,int8"}
+    train_lib.train(Config(workdir=str(path), **flags))
     model = keras.models.load_model(path / "model.keras", compile=False)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     rows = {row["format"]: row for row in read_rows(path / "report.csv")}

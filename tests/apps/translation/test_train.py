@@ -134,7 +134,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(data, tmp_path):
                                                          for name in ("seq2seq", "additive", "multiplicative"))])
 def test_a_teacher_and_eight_bits(data, finished, tmp_path, model):
     metrics = train(tmp_path / "run", data, model=model, units=16, compression="distill,quantize", epochs=1,
-                    precision="mixed_bfloat16", compression_epochs=1, distill_teacher=str(finished), export="float32,int8", num_translated=4)
+                    precision="mixed_bfloat16", compression_epochs=1, distill_teacher=str(finished),
+                    export="float32,int8", num_translated=4)
     rows = rows_of(tmp_path / "run")
     assert np.isfinite(metrics["test_cross_entropy"]) and set(rows) == {"keras", "float32", "int8"}
     assert not export.float_operators(tmp_path / "run" / "export" / "int8.tflite")
