@@ -133,7 +133,7 @@ def install(layer, hook):
     if getattr(layer, _ATTRIBUTE, None) is not None:
         raise ValueError(f"Layer {layer.name!r} is being compressed already by a "
                          f"{type(getattr(layer, _ATTRIBUTE)).__name__}; call finish on the model first.")
-    original = layer.call
+    original, own = layer.call, layer.__dict__.get("call")
 
     def call(inputs, *args, **kwargs):
         with hook._swapped():
@@ -143,6 +143,7 @@ def install(layer, hook):
     setattr(layer, _ATTRIBUTE, hook)
     # Not by setattr, which would track the function as part of the layer's state.
     layer.__dict__["call"] = call
+    call.replaced = own  # a layer that Keras makes of an operator, such as a slice, has a call of its own
 
 
 def hook_weights(model, slots, make_hook):
@@ -174,7 +175,9 @@ def straight_through(value, replacement):
 def remove(model):
     """Takes all hooks of a model away, with their state."""
     for layer in hooked_layers(model):
-        del layer.__dict__["call"]
+        own = layer.__dict__.pop("call").replaced
+        if own is not None:
+            layer.__dict__["call"] = own
         delattr(layer, _ATTRIBUTE)
     forget_traces(model)
 

@@ -21,6 +21,9 @@ _PROBE_TIMEOUT = 300  # seconds
 _SIGNATURE = "serving_default"
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 _BORDERS = ("QUANTIZE", "DEQUANTIZE")
+_OUTPUT_STATE = 18  # of the inputs of UNIDIRECTIONAL_SEQUENCE_LSTM
+_MOVING = ("EXPAND_DIMS", "GATHER", "GATHER_ND", "MAX_POOL_2D", "RESHAPE", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V",
+           "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK")
 
 Operator = collections.namedtuple("Operator", "name inputs outputs")
 Operator.__doc__ = "An operator of a file: its name as in the TFLite schema, dtypes of its inputs and outputs."
@@ -151,20 +154,45 @@ def operators(path):
     Returns:
         list of `Operator`.
     """
+    dtypes = {code: name.lower() for code, name in _constant_names(schema.TensorType).items()}
+    return [Operator(name, *(tuple(dtypes[graph.tensors[i].type] for i in indices if i >= 0)
+                             for indices in (operator.inputs, operator.outputs)))
+            for name, operator, graph in _operators(path)]
+
+
+def _operators(path):
+    """(name, operator, its subgraph) of all operators of a file, as the schema has them."""
     model = schema.ModelT.InitFromPackedBuf(pathlib.Path(path).read_bytes())
     names = _constant_names(schema.BuiltinOperator)
-    dtypes = {code: name.lower() for code, name in _constant_names(schema.TensorType).items()}
-    found = []
     for graph in model.subgraphs:
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex]
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]  # small codes stand in the older field too
-            if name == "CUSTOM":
-                name = code.customCode.decode()
-            inputs, outputs = (tuple(dtypes[graph.tensors[i].type] for i in indices if i >= 0)
-                               for indices in (operator.inputs, operator.outputs))
-            found.append(Operator(name, inputs, outputs))
-    return found
+            yield code.customCode.decode() if name == "CUSTOM" else name, operator, graph
+
+
+def inconsistent_operators(path):
+    """Names, sorted, of 8-bit operators whose codes mean one thing where they are computed and another where they are
+    read: LSTMs whose output has other codes than their state, with which LiteRT computes both, and operators that only
+    move codes with others behind them than before."""
+    found = set()
+    for name, operator, graph in _operators(path):
+        if name == "UNIDIRECTIONAL_SEQUENCE_LSTM":
+            before = operator.inputs[_OUTPUT_STATE]
+        elif name in _MOVING:
+            before = operator.inputs[1 if name == "SPLIT" else 0]
+        else:
+            continue
+        found |= {name for after in operator.outputs if not _same_codes(graph.tensors[before], graph.tensors[after])}
+    return sorted(found)
+
+
+def _same_codes(a, b):
+    if a.type != schema.TensorType.INT8 or b.type != schema.TensorType.INT8:
+        return True
+    (first, second), (zero, other) = ([getattr(tensor.quantization, what) for tensor in (a, b)]
+                                      for what in ("scale", "zeroPoint"))
+    return np.allclose(first, second, rtol=1e-3) and np.array_equal(zero, other)
 
 
 def float_operators(path):

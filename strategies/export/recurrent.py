@@ -16,6 +16,7 @@ import unittest.mock
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src import backend
 from tf_keras.src.engine.functional import Functional
 
 from layers.recurrent import TreeLSTM
@@ -25,6 +26,10 @@ from strategies.copying import copy_model
 from strategies.export.saved_model import predict
 
 _STATE = "state"
+# Layers that read codes of any scale. A concatenation, on the other side, decides the scale of what it reads.
+_READ_ANY_SCALE = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.RNN, keras.layers.LayerNormalization,
+                   keras.layers.BatchNormalization, keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
+_AFTER_ONE = float(np.nextafter(np.float32(1), np.float32(2)))
 # Layers that compute each time step from that step alone.
 _BY_STEP = (keras.layers.Dense, keras.layers.Embedding, keras.layers.LayerNormalization,
             keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU,
@@ -57,6 +62,43 @@ def unrolled(model):
             layer.unroll = unroll
             if has_kernel is not None:
                 layer._could_use_gpu_kernel = has_kernel
+
+
+@contextlib.contextmanager
+def with_scales_of_their_own(model):
+    """Context in which the output of an LSTM passes through an operator of its own where its reader decides its scale.
+
+    LiteRT's int8 LSTM writes outputs in the codes of its state. A concatenation (`Bidirectional`, for one) wants all
+    that it reads in the same codes: the converter then writes those into the file for the LSTM's output, and LiteRT,
+    which computes with the state's, is off by the difference of the zero points. The product with the next number after
+    1, which the converter does not know to be nothing, turns one kind of code into the other. The reversal of the
+    backward layer of a `Bidirectional`, which only moves codes, needs another one behind it. Yields whether there are
+    any.
+    """
+    readers = graph.consumers(model)
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.LSTM)
+              and not all(isinstance(reader, _READ_ANY_SCALE) for reader in readers.get(id(layer), [None]))]
+    before = [(layer, layer.__dict__.get("call")) for layer in layers]
+    try:
+        for layer in layers:
+            layer.__dict__["call"] = _with_product(layer.call)
+        with unittest.mock.patch.object(backend, "reverse", _with_product(backend.reverse)):
+            yield bool(layers)
+    finally:
+        for layer, call in before:
+            del layer.__dict__["call"]
+            if call is not None:
+                layer.__dict__["call"] = call
+
+
+def _with_product(call):
+    """`call` whose (first) output is multiplied."""
+    def multiplied(*args, **kwargs):
+        outputs = call(*args, **kwargs)
+        first, *states = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        first = first * tf.cast(_AFTER_ONE, first.dtype)
+        return [first, *states] if states else first
+    return multiplied
 
 
 def _split(original):

@@ -47,6 +47,7 @@ def convert_signatures(models, path, format, *, representative=None, timeout=tfl
                 if format == "int8":
                     stack.enter_context(floored(model))
                     stack.enter_context(folding.without_constant_channels(model))
+                    stack.enter_context(recurrent.with_scales_of_their_own(model))
             saved_model.write_signatures(models, folder / "saved_model", batch_size=1)
         files = dict.fromkeys(models)
         if format == "int8":

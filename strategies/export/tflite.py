@@ -81,8 +81,9 @@ def convertible(model, *, representative=None, samples=None):
     with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder:
         folder = pathlib.Path(folder)
         with recurrent.unrolled(model), floored(model) as has_attention:
-            with folding.without_constant_channels(model) as has_constant:
-                if named is not None and (has_attention or has_constant):
+            with folding.without_constant_channels(model) as has_constant, \
+                    recurrent.with_scales_of_their_own(model) as has_recurrent:
+                if named is not None and (has_attention or has_constant or has_recurrent):
                     write_saved_model(model, folder / "quantized", batch_size=1, samples=samples)
             with floored(model, None):  # floating point keeps the exact form
                 write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
@@ -98,8 +99,8 @@ class Convertible:
     Args:
         saved_model: folder with the signature `serving_default`.
         representative: `.npz` file with an array [N, ...] for each input of the signature, or None.
-        quantized: folder with the form for int8, where that is another one (see `layers.attention` and
-            `folding.without_constant_channels`), or None.
+        quantized: folder with the form for int8, where that is another one (see `layers.attention`,
+            `folding.without_constant_channels` and `recurrent.with_scales_of_their_own`), or None.
     """
 
     def __init__(self, saved_model, representative=None, quantized=None):
@@ -166,3 +167,8 @@ def _check_quantized(path, format):
     if format == "int8" and not any("int8" in operator.inputs for operator in litert.operators(path)):
         raise ConversionError("The TFLite converter left every operator of the int8 file in floating point: no "
                               f"operator of this model ({', '.join(litert.float_operators(path))}) has an int8 form.")
+    inconsistent = litert.inconsistent_operators(path) if format == "int8" else []
+    if inconsistent:
+        raise ConversionError(f"The TFLite converter gave the output of {', '.join(inconsistent)} other codes than "
+                              "LiteRT computes it with: the int8 file would be wrong. Put a layer that computes "
+                              "something, such as a normalisation, between it and what concatenates its output.")

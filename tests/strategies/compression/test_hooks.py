@@ -103,6 +103,18 @@ def test_state_is_saved_with_the_model_and_goes_with_the_hook():
     assert len(model.weights) == before and not hooks.hooked_layers(model)
 
 
+def test_a_layer_that_keras_made_of_an_operator_has_its_call_again():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs[:, :2]))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    expected = model(x)
+    for layer in hooks.leaf_layers(model):
+        hooks.install(layer, hooks.Hook(layer))
+    np.testing.assert_array_equal(model(x), expected)
+    hooks.remove(model)
+    np.testing.assert_array_equal(model(x), expected)
+
+
 def test_a_layer_has_one_hook():
     model, _ = kinds.build("conv_bn_relu")
     hook_all(model, Doubling)
