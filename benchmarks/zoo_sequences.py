@@ -1,0 +1,81 @@
+"""Every language model, trained on generated sums, in 8 bits: is the file as good as the model?
+
+    python -m benchmarks.zoo_sequences [--folder=runs/zoo_sequences] [--epochs=4] [--quantize_epochs=2]
+
+For each model: cross-entropy and accuracy a token on windows of the test, of Keras in float32 and of two int8 files,
+one calibrated after training and one after further training with simulated 8 bits; on how many tokens that file names
+the same one as Keras does with the weights that are in it; operators left in floating point (target: none); and the size
+of the file over that of the float32 file. The files of models that write text are one step, with its state outside.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+import tf_keras as keras
+
+from apps.common import tokens as tokens_lib
+from apps.common.variants import read_rows
+from apps.language_model import models
+from apps.language_model import train as train_lib
+from apps.language_model.config import Config
+from apps.language_model.data import load
+from benchmarks import common, runs
+from strategies import export
+
+NUM_WINDOWS = 40
+FLAGS = {"data": "sums", "units": 64, "num_layers": 2, "sample_tokens": 0, "export": "float32,int8"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", default="runs/zoo_sequences")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--quantize_epochs", type=int, default=2)
+    parser.add_argument("--models", default=",".join(models.MODELS))
+    options = parser.parse_args()
+    for name in options.models.split(","):
+        common.write("zoo_sequences", [measured(name, pathlib.Path(options.folder), options)], key="model")
+
+
+def measured(name, folder, options):
+    """The row of a model, trained and trained on for 8 bits where that has not been done."""
+    flags, metric = {**FLAGS, "model": name}, {"app": "language_model", "metric": "test_cross_entropy"}
+    runs.run_all(folder, {name: {"epochs": options.epochs}}, flags, **metric)
+    runs.run_all(folder, {f"{name}_quantized": {
+        "initial_model": (folder / name).absolute(), "compression": "quantize",
+        "compression_epochs": options.quantize_epochs}}, flags, **metric)
+    config = Config(workdir="unused", **{key: value for key, value in flags.items() if key != "export"})
+    splits = load(config, is_masked=models.is_masked(name))
+    batches = [(x.numpy(), y.numpy()) for x, y in splits.test()]
+    inputs, targets = (np.concatenate(parts)[:NUM_WINDOWS] for parts in zip(*batches))
+    scored, quantized = targets != tokens_lib.PADDING, folder / f"{name}_quantized"
+    row, named = {"model": name}, {}
+    for key, run, form in (("float", folder / name, "keras"), ("int8", folder / name, "int8"),
+                           ("trained_float", quantized, "keras"), ("trained_int8", quantized, "int8")):
+        logits = logits_of(run, form, inputs, splits)
+        named[key] = logits.argmax(-1)[scored]
+        row |= {f"{key}_cross_entropy": train_lib.mean_cross_entropy(logits, targets),
+                f"{key}_accuracy": float(np.mean(named[key] == targets[scored]))}
+    files = {line["format"]: line for line in read_rows(quantized / "report.csv")}
+    return row | {"parameters": files["int8"]["parameters"],
+                  "agreement": float(np.mean(named["trained_int8"] == named["trained_float"])),
+                  "size": files["int8"]["bytes"] / files["float32"]["bytes"],
+                  "float_operators": len(export.float_operators(export.path_of(quantized, "int8")))}
+
+
+def logits_of(folder, form, inputs, splits):
+    """Logits [n, T, V] of a run's Keras model or of its file."""
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    if form == "keras":
+        return export.predict(model, inputs)
+    written, _ = train_lib.exported_model(model, splits)
+    runner = export.Runner(export.path_of(folder, form))
+    if splits.spec.is_masked:
+        return runner(inputs)
+    outputs = export.run_steps(runner.named, inputs, step=written)
+    return np.concatenate(outputs[models.logits_name(written)], axis=1)
+
+
+if __name__ == "__main__":
+    main()
