@@ -71,19 +71,18 @@ def with_scales_of_their_own(model):
     LiteRT's int8 LSTM writes outputs in the codes of its state. A concatenation (`Bidirectional`, for one) wants all
     that it reads in the same codes: the converter then writes those into the file for the LSTM's output, and LiteRT,
     which computes with the state's, is off by the difference of the zero points. The product with the next number after
-    1, which the converter does not know to be nothing, turns one kind of code into the other. The reversal of the
-    backward layer of a `Bidirectional`, which only moves codes, needs another one behind it. Yields whether there are
-    any.
+    1, which the converter does not know to be nothing, turns one kind of code into the other. The reversal in a
+    `Bidirectional` of whatever layer, which only moves codes, needs one behind it too. Yields whether there are any.
     """
-    readers = graph.consumers(model)
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.LSTM)
+    readers, all_layers = graph.consumers(model), list(model._flatten_layers())
+    layers = [layer for layer in all_layers if isinstance(layer, keras.layers.LSTM)
               and not all(isinstance(reader, _READ_ANY_SCALE) for reader in readers.get(id(layer), [None]))]
     before = [(layer, layer.__dict__.get("call")) for layer in layers]
     try:
         for layer in layers:
             layer.__dict__["call"] = _with_product(layer.call)
         with unittest.mock.patch.object(backend, "reverse", _with_product(backend.reverse)):
-            yield bool(layers)
+            yield bool(layers) or any(isinstance(layer, keras.layers.Bidirectional) for layer in all_layers)
     finally:
         for layer, call in before:
             del layer.__dict__["call"]
