@@ -5,7 +5,8 @@
 For each model: cross-entropy and accuracy a token on windows of the test, of Keras in float32 and of two int8 files,
 one calibrated after training and one after further training with simulated 8 bits; on how many tokens that file names
 the same one as Keras does with the weights that are in it; operators left in floating point (target: none); and the
-size of the file over that of the float32 file. The files of models that write text are one step, with its state outside.
+size of the file over that of the float32 file. The files of models that write text are one step, with its state
+outside.
 """
 
 import argparse
