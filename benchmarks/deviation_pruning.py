@@ -16,6 +16,7 @@ import numpy as np
 import scipy.stats
 import tf_keras as keras
 
+import layers.regularization  # noqa: F401 - Keras has to know its dropout to read the models
 from apps.common import reporting
 from benchmarks import common, runs
 
