@@ -20,10 +20,12 @@ from apps.common.config import Range, field
 from apps.common.splits import Splits
 from layers.regularization import add_weight_penalty
 from strategies import distribution, export
+from strategies.compression.statistics import settle_statistics
 from strategies.copying import copy_model
 
 NUM_TAYLOR_BATCHES = 8  # from which the importance of filters is measured
 NUM_TRIAL_EXAMPLES = 4  # for the conversion before training
+NUM_STATISTICS_BATCHES = 50  # from which batch normalisation learns what low-bit weights give
 _OF_HPARAMS = ("accuracy", "loss", "cross_entropy", "bleu", "parameters", "seconds")  # ends of metrics shown there
 
 
@@ -237,7 +239,10 @@ def train_phase(part, phase, start, strategy, task, callbacks=()):
     task.end(part, phase, model)
     model = model if method is None else method.finish(model)
     model = task.plain(strategy.gather(model if supervision is None else supervision.finish(model)))
-    fitting.finish(part, copy_model(model, "float32"), progress, total_steps)
+    model = copy_model(model, "float32")
+    if phase.method == "low_bit":
+        settle_statistics(model, splits.train().take(NUM_STATISTICS_BATCHES))
+    fitting.finish(part, model, progress, total_steps)
 
 
 def report(run, title, metrics, rows, *, figures, sections, samples=None):

@@ -6,7 +6,7 @@ given s each weight takes the nearest level, so trying every s that can win is e
 for 2 and 3 bits in closed form and fixes a threshold for more; the search needs no such parameter.)
 
 Training keeps float master weights w and computes with the codes q(w); the gradient goes straight through to w
-(section 2.3).
+(section 2.3). A model with batch normalisation wants its statistics taken anew afterwards: see `statistics`.
 """
 
 import json
