@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from apps.common import training
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
 from strategies.compression import hooks, low_bit
+from strategies.compression.statistics import settle_statistics
 
 SMALL = {"model": "wrn_10_1", "width": 0.5, "epochs": 3, "verbose": 0, "export": "none", "compression_epochs": 2,
          "deterministic": False}  # it cannot be switched off again, and other tests share this process
@@ -77,7 +79,13 @@ def test_an_interrupted_chain_goes_on_in_the_middle_of_a_phase(trained, tmp_path
 
 
 def test_low_bit_weights_can_be_packed(trained, tmp_path):
-    train_lib.train(config(tmp_path / "run", compression="low_bit", initial_model=str(trained), low_bit_bits=3))
+    settings = config(tmp_path / "run", compression="low_bit", initial_model=str(trained), low_bit_bits=3)
+    train_lib.train(settings)
+    model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    before = model.get_weights()
+    settle_statistics(model, train_lib.data.load(settings).train().take(training.NUM_STATISTICS_BATCHES))
+    for one, other in zip(before, model.get_weights()):  # they are those of the codes already
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     with open(tmp_path / "run" / "report.csv", newline="") as file:
         rows = {row["format"]: row for row in csv.DictReader(file)}
     assert float(rows["lbw"]["max_abs_diff"]) == 0 and rows["lbw"]["value"] == rows["keras"]["value"]
