@@ -19,9 +19,9 @@ from strategies import export
 
 TEACHER = {"model": "wrn_16_4", "augmentation": "flip,shift", "shift_pixels": 2}
 STUDENT = {"model": "resnet20", "epochs": 15, "compression": "distill", "distill_cache": True}
-WIDTHS = (0.35, 0.5, 0.7, 1.0)
-SPARSITIES = (0.6, 0.8)
-SHARES = (0.3, 0.45)
+SPARSITIES = (0.8, 0.6)
+SHARES = (0.45, 0.3)
+WIDTHS = (0.5, 0.7, 0.35)  # of float networks, beside the student's 1
 
 
 def main():
@@ -37,18 +37,18 @@ def main():
              "precision": "mixed_bfloat16", "compression_epochs": 6, "compression_learning_rate": 0.02}
     runs.run_all(folder, {"teacher": {**TEACHER, "epochs": options.teacher_epochs}}, flags)
     under = {"distill_teacher": folder / "teacher"}
-    plan = {f"distill_{width}": {**STUDENT, **under, "width": width} for width in WIDTHS}
+    whole = {**STUDENT, **under, "initial_model": folder / "distill_1.0"}
+    plan = {"distill_1.0": {**STUDENT, **under}}
     for sparsity in SPARSITIES:
-        plan[f"distill_prune_{sparsity}"] = {
-            **STUDENT, **under, "compression": "prune", "prune_sparsity": sparsity,
-            "initial_model": folder / "distill_1.0"}
+        plan[f"distill_prune_{sparsity}"] = {**whole, "compression": "prune", "prune_sparsity": sparsity}
         plan[f"distill_prune_{sparsity}_quantize"] = {
-            **STUDENT, **under, "compression": "quantize", "precision": "float32",
+            **whole, "compression": "quantize", "compression_epochs": 3,
+            "precision": "float32",  # bfloat16 has no more bits than what is simulated
             "initial_model": folder / f"distill_prune_{sparsity}"}
     for share in SHARES:
-        plan[f"distill_filters_{share}"] = {
-            **STUDENT, **under, "compression": "filters", "filters_share": share, "compression_epochs": 10,
-            "compression_learning_rate": 0.05, "initial_model": folder / "distill_1.0"}
+        plan[f"distill_filters_{share}"] = {**whole, "compression": "filters", "filters_share": share,
+                                            "compression_epochs": 10, "compression_learning_rate": 0.05}
+    plan |= {f"distill_{width}": {**STUDENT, **under, "width": width} for width in WIDTHS}
     runs.run_all(folder, plan, flags)
 
     files = {(name, row["format"]): row for name in ("teacher", *plan)
