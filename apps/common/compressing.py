@@ -5,6 +5,8 @@ in `<workdir>/phases/NN_name/`. A run without compression is a single phase in t
 """
 
 import dataclasses
+import hashlib
+import os
 import pathlib
 
 import numpy as np
@@ -17,6 +19,7 @@ from strategies.compression import distillation, hooks, low_bit, structured
 from strategies.compression.distillation import HINTS
 from strategies.compression.pruning import CRITERIA, SCHEDULES
 from strategies.copying import copy_model
+from strategies.export.files import replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,8 @@ class CompressionConfig(TrainingConfig):
     distill_hint_layers: str = field("", "student_layer:teacher_layer, comma-separated. Empty: by size of their maps.")
     distill_hint_weight: float = field(1000.0, "Weight of the attention maps in the loss.", minimum=0)
     distill_hint_epochs: int = field(5, "Passes over the data in FitNets' first stage.", minimum=0)
-    distill_cache: bool = field(False, "Run the teachers once over the data instead of at every step; without "
-                                       "augmentation only.")
+    distill_cache: bool = field(False, "Run the teachers once over the data instead of at every step, and keep what "
+                                       "they say in the first one's workdir; without augmentation only.")
 
     filters_share: float = field(0.3, "Part of the channels that `filters` removes.", minimum=0, below=1)
     filters_ranking: str = field("l1", "Which channels `filters` removes.", choices=structured.RANKINGS)
@@ -233,11 +236,39 @@ def what_fits(config, build, make):
 
 
 def cached_logits(teachers, plain, stream, config):
+    """What `computed_logits` gives, kept in the workdir of the first teacher for the phases and runs that follow.
+
+    The file's name is a hash of all that the logits depend on: the teachers, the examples and the temperature. Where
+    that folder cannot be written, or the teacher is a file, they are computed each time.
+    """
+    folder = pathlib.Path(config.distill_teacher.split(",")[0].strip())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return computed_logits(teachers, plain, stream, config)
+    digest = hashlib.sha256(str(config.distill_temperature).encode())
+    for teacher in teachers:
+        digest.update(teacher.to_json().encode())
+        for weight in teacher.get_weights():
+            digest.update(np.ascontiguousarray(weight))
+    for inputs in _input_batches(plain, stream):
+        for array in tf.nest.flatten(inputs):
+            digest.update(np.ascontiguousarray(array))
+    path = folder / "cache" / f"logits_{digest.hexdigest()[:16]}.npy"
+    if not path.exists():
+        with replacing(path) as temporary:
+            np.save(temporary, computed_logits(teachers, plain, stream, config))
+    return np.load(path)
+
+
+def _input_batches(plain, stream):
+    for start in range(0, stream.num_examples, stream.batch_size):
+        inputs, _ = plain(np.arange(start, min(start + stream.batch_size, stream.num_examples)))
+        yield inputs
+
+
+def computed_logits(teachers, plain, stream, config):
     """Soft outputs of the teachers for each training example, as logits [N, K] whose softmax over T is their mean."""
     parts = []
-    for start in range(0, stream.num_examples, stream.batch_size):
-        index = np.arange(start, min(start + stream.batch_size, stream.num_examples))
-        inputs, _ = plain(index)
+    for inputs in _input_batches(plain, stream):
         logits = [teacher(inputs, training=False) for teacher in teachers]
         mean = distillation.mean_probabilities(logits, config.distill_temperature)
         parts.append(config.distill_temperature * np.log(np.maximum(mean, 1e-20)))

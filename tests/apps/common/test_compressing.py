@@ -110,10 +110,36 @@ def test_cached_outputs_are_the_mean_of_the_teachers():
     noise = np.random.default_rng(0).normal(size=(2, 10, 3))
     teachers = [lambda x, training, table=table: table[x] for table in noise]
     stream = dataclasses.make_dataclass("Stream", ["num_examples", "batch_size"])(10, 4)
-    found = compressing.cached_logits(teachers, lambda index: (index, None), stream, config(distill_temperature=2.0))
+    found = compressing.computed_logits(teachers, lambda index: (index, None), stream, config(distill_temperature=2.0))
 
     def soft(z):
         e = np.exp(z / 2.0)
         return e / e.sum(axis=-1, keepdims=True)
 
     np.testing.assert_allclose(soft(found), (soft(noise[0]) + soft(noise[1])) / 2, rtol=1e-5)
+
+
+def test_outputs_are_kept_for_the_same_teachers_examples_and_temperature(tmp_path, monkeypatch):
+    inputs = keras.Input((3,))
+    teacher = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    examples = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    stream = dataclasses.make_dataclass("Stream", ["num_examples", "batch_size"])(10, 4)
+    count, compute = [], compressing.computed_logits
+    monkeypatch.setattr(compressing, "computed_logits", lambda *args: count.append(1) or compute(*args))
+
+    def ask(folder=tmp_path, temperature=2.0):
+        settings = config(compression="distill", distill_teacher=str(folder), distill_temperature=temperature)
+        return compressing.cached_logits([teacher], lambda index: (examples[index], None), stream, settings)
+
+    first = ask()
+    np.testing.assert_array_equal(ask(), first)
+    assert len(count) == 1 and len(list((tmp_path / "cache").iterdir())) == 1
+    ask(temperature=4.0)
+    examples[9, 2] += 1
+    changed = ask()
+    assert len(count) == 3 and not np.array_equal(changed, first)
+    teacher.set_weights([w + 0.5 for w in teacher.get_weights()])
+    ask()
+    assert len(count) == 4
+    ask(tmp_path / "model.keras")  # a file has no folder of its own
+    assert len(count) == 5 and len(list((tmp_path / "cache").iterdir())) == 4
