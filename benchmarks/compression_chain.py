@@ -20,8 +20,8 @@ from strategies import export
 TEACHER = {"model": "wrn_16_4", "augmentation": "flip,shift", "shift_pixels": 2}
 STUDENT = {"model": "resnet20", "epochs": 15, "compression": "distill", "distill_cache": True}
 SPARSITIES = (0.8, 0.6)
-SHARES = (0.45, 0.3)
-WIDTHS = (0.5, 0.7, 0.35)  # of float networks, beside the student's 1
+SHARES = (0.45,)
+WIDTHS = (0.5, 0.7)  # of float networks, beside the student's 1
 
 
 def main():
