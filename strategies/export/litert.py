@@ -190,9 +190,14 @@ def inconsistent_operators(path):
 def _same_codes(a, b):
     if a.type != schema.TensorType.INT8 or b.type != schema.TensorType.INT8:
         return True
-    (first, second), (zero, other) = ([getattr(tensor.quantization, what) for tensor in (a, b)]
-                                      for what in ("scale", "zeroPoint"))
-    return np.allclose(first, second, rtol=1e-3) and np.array_equal(zero, other)
+    (first, zero), (second, other) = (_codes(tensor) for tensor in (a, b))
+    return len(first) == len(second) and np.allclose(first, second, rtol=1e-3) and np.array_equal(zero, other)
+
+
+def _codes(tensor):
+    """(scales, zero points) of a tensor, empty where it has none."""
+    found = tensor.quantization
+    return ((), ()) if found is None or found.scale is None else (found.scale, found.zeroPoint)
 
 
 def float_operators(path):
