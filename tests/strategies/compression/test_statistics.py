@@ -26,4 +26,6 @@ def test_statistics_are_means_over_the_batches():
 
 def test_a_model_without_batch_normalisation_reads_nothing():
     model, _ = kinds.build("transformer")
-    settle_statistics(model, iter(lambda: 1 / 0, None))
+    batches = iter(["unread"])
+    settle_statistics(model, batches)
+    assert next(batches) == "unread"
