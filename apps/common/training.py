@@ -374,7 +374,9 @@ def check_export(config, task, model):
         return
     workdir.set_precision("float32")
     try:
-        model = copy_model(task.plain(model), "float32")
+        model = task.plain(model)
+        if config.precision != "float32":
+            model = copy_model(model, "float32")
         if task.check_export:
             task.check_export(model, formats)
         else:
