@@ -1,8 +1,8 @@
 """Moving statistics of batch normalisation, taken anew for the weights that are there.
 
 Codes of few bits jump: where two scales of a layer are about as near to its weights, a step of any size may double or
-halve all of them, and what training kept as moving statistics is a mixture that fits neither (Nagel et al. 2022,
-arXiv 2203.11086, section 3: oscillations). With the codes fixed the statistics are measured again, their section 4.1.
+halve all of them, and what training kept as moving statistics is a mixture that fits neither. With the codes fixed the
+statistics are measured again, as Nagel et al. 2022 (arXiv 2203.11086) do for weights that oscillate.
 """
 
 import tf_keras as keras
