@@ -12,8 +12,7 @@ point lost or less. These are the smaller float networks too.
 import argparse
 import pathlib
 
-from apps.common import reporting
-from apps.common.variants import read_rows
+from apps.common import variants
 from benchmarks import common, plots, runs
 from strategies import export
 
@@ -50,7 +49,7 @@ def main():
     runs.run_all(folder, plan, flags)
 
     files = {(name, row["format"]): row for name in ("teacher", *plan)
-             for row in read_rows(folder / name / "report.csv")}
+             for row in variants.read_rows(folder / name / "report.csv")}
     teacher, student = files["teacher", "float32"], files["distill_1.0", "float32"]
     rows = [{"variant": name, "format": form, "accuracy": 100 * row["value"],
              "lost": 100 * (teacher["value"] - row["value"]), "parameters": row["parameters"],
@@ -58,28 +57,11 @@ def main():
              "times_smaller": teacher["gzip_bytes"] / row["gzip_bytes"], "latency_ms": row["latency_ms"],
              "times_faster_than_student": student["latency_ms"] / row["latency_ms"]}
             for (name, form), row in files.items() if form in ("float32", "int8")]
-    plot(rows)
+    variants.plot_sizes(
+        [{**row, "variant": row["variant"].replace("distill_1.0", "ResNet-20").replace("distill_", ""),
+          "value": row["accuracy"]} for row in rows], f"{plots.PICTURES}/compression_chain.png", "test accuracy, %",
+        line=(rows[0]["accuracy"] - 1, "teacher less 1 point"))
     common.write("compression_chain", rows, speed=paired_latency(folder, [f"distill_filters_{s}" for s in SHARES]))
-
-
-def plot(rows):
-    """Accuracy against size on the phone: float32 files and int8 files."""
-    figure = reporting.new_figure(width=8.0)
-    axes = figure.subplots()
-    for form, marker in (("float32", "o"), ("int8", "s")):
-        chosen = [row for row in rows if row["format"] == form]
-        axes.scatter([row["gzip_bytes"] / 1000 for row in chosen], [row["accuracy"] for row in chosen], marker=marker,
-                     label=form)
-        for row in chosen:
-            axes.annotate(row["variant"].replace("distill_", ""), (row["gzip_bytes"] / 1000, row["accuracy"]),
-                          textcoords="offset points", xytext=(5, 3), fontsize=7)
-    axes.axhline(rows[0]["accuracy"] - 1, color="gray", linewidth=0.8, label="teacher less 1 point")
-    axes.set_xscale("log")
-    axes.set_xlabel("file after gzip, kB")
-    axes.set_ylabel("test accuracy, %")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    reporting.save_figure(figure, f"{plots.PICTURES}/compression_chain.png")
 
 
 def paired_latency(folder, names, rounds=15):

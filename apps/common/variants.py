@@ -68,10 +68,15 @@ def _number(text):
     return text or None
 
 
-def report(trained_folder, rows):
-    """Writes the joint table and the plot; returns the path of the report."""
-    folder = trained_folder / FOLDER
-    export.write_csv(rows, trained_folder / "report.csv")
+def plot_sizes(rows, path, label, *, line=None):
+    """A picture of what each variant's files are worth at their size.
+
+    Args:
+        rows: of a table with variant, format, gzip_bytes and value.
+        path: of the PNG.
+        label: what `value` is.
+        line: (value, what it means), drawn across; None: no line.
+    """
     figure = reporting.new_figure(9, 5)
     axes = figure.subplots()
     for number, variant in enumerate(dict.fromkeys(row["variant"] for row in rows)):
@@ -82,12 +87,21 @@ def report(trained_folder, rows):
                           markerfacecolor="none", markeredgewidth=2)
     for name in (name for name in _MARKERS if name in {row["format"] for row in rows}):
         axes.plot([], [], _MARKERS[name], color="gray", markerfacecolor="none", label=name)
+    if line is not None:
+        axes.axhline(line[0], color="gray", linewidth=0.8, label=line[1])
     axes.set_xscale("log")
     axes.set_xlabel("bytes after gzip")
-    axes.set_ylabel(f"{rows[0]['metric'].replace('_', ' ')} on test data")
+    axes.set_ylabel(label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    reporting.save_figure(figure, folder / "size_accuracy.png")
+    reporting.save_figure(figure, path)
+
+
+def report(trained_folder, rows):
+    """Writes the joint table and the plot; returns the path of the report."""
+    folder = trained_folder / FOLDER
+    export.write_csv(rows, trained_folder / "report.csv")
+    plot_sizes(rows, folder / "size_accuracy.png", f"{rows[0]['metric'].replace('_', ' ')} on test data")
     path = folder / "report.md"
     path.write_text(f"# Compression of {trained_folder.name}\n\n{export.markdown_table(rows)}\n"
                     "![size and accuracy](size_accuracy.png)\n")
