@@ -4,15 +4,16 @@
 
 For each model: cross-entropy and accuracy a token on windows of the test, of Keras in float32 and of two int8 files,
 one calibrated after training and one after further training with simulated 8 bits; on how many tokens that file names
-the same one as Keras does with the weights that are in it; operators left in floating point (target: none); and the
-size of the file over that of the float32 file. The files of models that write text are one step, with its state
-outside.
+the same one as Keras does with the weights that are in it, of all and of those of which Keras is sure; operators left
+in floating point (target: none); and the size of the file over that of the float32 file. The files of models that write
+text are one step, with its state outside.
 """
 
 import argparse
 import pathlib
 
 import numpy as np
+import scipy.special
 import tf_keras as keras
 
 from apps.common import tokens as tokens_lib
@@ -25,6 +26,7 @@ from benchmarks import common, runs
 from strategies import export
 
 NUM_WINDOWS = 40
+SURE = 0.5  # digits of a summand can be any: which of ten like probabilities is largest says nothing
 FLAGS = {"data": "sums", "units": 64, "num_layers": 2, "sample_tokens": 0, "export": "float32,int8"}
 
 
@@ -51,16 +53,19 @@ def measured(name, folder, options):
     batches = [(x.numpy(), y.numpy()) for x, y in splits.test()]
     inputs, targets = (np.concatenate(parts)[:NUM_WINDOWS] for parts in zip(*batches))
     scored, quantized = targets != tokens_lib.PADDING, folder / f"{name}_quantized"
-    row, named = {"model": name}, {}
+    row, found = {"model": name}, {}
     for key, run, form in (("float", folder / name, "keras"), ("int8", folder / name, "int8"),
                            ("trained_float", quantized, "keras"), ("trained_int8", quantized, "int8")):
         logits = logits_of(run, form, inputs, splits)
-        named[key] = logits.argmax(-1)[scored]
+        found[key] = logits[scored]
         row |= {f"{key}_cross_entropy": train_lib.mean_cross_entropy(logits, targets),
-                f"{key}_accuracy": float(np.mean(named[key] == targets[scored]))}
+                f"{key}_accuracy": float(np.mean(found[key].argmax(-1) == targets[scored]))}
+    same = found["trained_int8"].argmax(-1) == found["trained_float"].argmax(-1)
+    is_sure = scipy.special.softmax(found["trained_float"], axis=-1).max(-1) > SURE
     files = {line["format"]: line for line in read_rows(quantized / "report.csv")}
     return row | {"parameters": files["int8"]["parameters"],
-                  "agreement": float(np.mean(named["trained_int8"] == named["trained_float"])),
+                  "agreement": float(np.mean(same)), "sure": float(np.mean(is_sure)),
+                  "agreement_where_sure": float(np.mean(same[is_sure])),
                   "size": files["int8"]["bytes"] / files["float32"]["bytes"],
                   "float_operators": len(export.float_operators(export.path_of(quantized, "int8")))}
 
