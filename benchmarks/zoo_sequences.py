@@ -26,7 +26,7 @@ from benchmarks import common, runs
 from strategies import export
 
 NUM_WINDOWS = 40
-SURE = 0.5  # digits of a summand can be any: which of ten like probabilities is largest says nothing
+SURE = 0.5  # probability of the first choice; a second look at agreement, the target is of all tokens
 FLAGS = {"data": "sums", "units": 64, "num_layers": 2, "sample_tokens": 0, "export": "float32,int8"}
 
 
