@@ -221,15 +221,18 @@ def test_files_are_loaded_and_written_again(start):
     assert game(server) == told
 
 
-def events(server, number, act=lambda: None, kinds=("game", "analysis")):
-    """The first events of these kinds as (name, JSON); `act` is called after the first event of all."""
+def events(server, until, act=lambda: None, kinds=("game", "analysis")):
+    """Events of these kinds as (name, JSON), up to one that is wanted; `act` is called after the first event of all.
+
+    Changes soon after one another may be told as one: there is no counting them.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", int(server.url.split(":")[-1].strip("/")), timeout=30)
     with contextlib.closing(connection):
         connection.request("GET", "/api/events")
         reply = connection.getresponse()
         assert reply.status == 200 and reply.headers["Content-Type"] == "text/event-stream"
         found, is_first, name = [], True, ""
-        while len(found) < number:
+        while not (found and until(found[-1][1])):
             line = reply.readline().decode()
             assert line, "the stream ended"
             if line.startswith("event: "):
@@ -245,7 +248,8 @@ def events(server, number, act=lambda: None, kinds=("game", "analysis")):
 
 def test_the_stream_tells_how_a_search_goes_on(start):
     server, player = start(visits=(10, 20, 40))
-    found = events(server, 3, lambda: do(server, "analyse", on=True, position=None), kinds=("analysis",))
+    found = events(server, lambda told: told["visits"] == 43,
+                   lambda: do(server, "analyse", on=True, position=None), kinds=("analysis",))
     position = game(server)["positions"][0]
     assert {told["position"] for _, told in found} == {position}
     last = found[-1][1]
@@ -253,7 +257,7 @@ def test_the_stream_tells_how_a_search_goes_on(start):
     assert last["candidates"][0] == {
         "move": "A5", "visits": 40, "rate": 0.4, "prior": 0.6, "line": ["A5", "pass", "B5"]}
     assert ask(server, "GET", f"/api/analysis?position={position}")[1] == last
-    assert game(server)["rates"] == {"0": 0.4} and player.ended == 1
+    assert game(server, lambda told: player.ended)["rates"] == {"0": 0.4} and player.ended == 1
     assert ask(server, "GET", "/api/analysis?position=0")[1] is None
     assert ask(server, "GET", "/api/analysis?position=x")[0] == 400
 
@@ -271,6 +275,7 @@ def test_analysis_follows_the_game_and_can_stay(start):
     assert game(server, after(4))["analysing"] == {"on": True, "position": told["positions"][1]}
     do(server, "analyse", on=False, position=None)
     time.sleep(0.3)  # the last stream may have been about to begin
+    game(server, lambda told: len(player.asked) == player.ended)
     number = len(player.asked)
     time.sleep(0.1)
     assert len(player.asked) == number == player.ended and player.asked[:2] == [0, 2]
@@ -278,17 +283,20 @@ def test_analysis_follows_the_game_and_can_stay(start):
 
 def test_the_search_is_shown_before_the_player_moves(start):
     server, player = start("B2", visits=(10, 20, 20, 30), watch=5, seconds=100)
-    found = events(server, 3, lambda: do(server, "play", move="C3", position=None), kinds=("analysis",))
-    assert [told["visits"] for _, told in found] == [13, 23, 103]  # 20 again: nothing new, so it chooses
+    found = events(server, lambda told: told["visits"] == 103,
+                   lambda: do(server, "play", move="C3", position=None), kinds=("analysis",))
+    visits = [told["visits"] for _, told in found]  # 20 again: nothing new, so it chooses
+    assert visits == sorted(visits) and 1 < len(visits) and set(visits) <= {13, 23, 103}
     assert found[0][1]["rate"] == 0.9 and found[0][1]["turn"] == "white"
-    told = game(server, after(2))
+    told = game(server, lambda told: after(2)(told) and player.ended)
     assert told["rates"] == {"1": 0.0, "2": 0.0} and player.ended == 1 and 90 < player.seconds[0] <= 100
 
 
 def test_all_pages_see_the_same(start):
     server, _ = start("B2")
     seen, all_look = [], threading.Barrier(3)
-    threads = [threading.Thread(target=lambda: seen.append(events(server, 3, lambda: all_look.wait(30), ("game",))))
+    threads = [threading.Thread(target=lambda: seen.append(
+        events(server, after(2), lambda: all_look.wait(30), ("game",))))
                for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -297,6 +305,7 @@ def test_all_pages_see_the_same(start):
     for thread in threads:
         thread.join(30)
     assert len(seen) == 2 and all(len(found[0][1]["moves"]) == 0 for found in seen)
+    assert all(names(found[-1][1]) == ["C3", "B2"] for found in seen)
 
 
 @pytest.mark.parametrize("failure, words", [
@@ -315,7 +324,7 @@ def test_failures_of_the_player_are_told(start, failure, words):
 def test_failures_of_an_analysis_are_told(start):
     server, player = start(visits=(10, RuntimeError("no such network")))
     do(server, "analyse", on=True, position=None)
-    told = game(server, lambda told: told["error"])
+    told = game(server, lambda told: told["error"] and player.ended)
     assert told["error"] == "RuntimeError: no such network" and told["rates"] == {"0": 0.1} and player.ended == 1
     do(server, "play", move="C3", position=None)
     assert names(game(server, lambda told: len(told["moves"]) == 2)) == ["C3", "pass"]
