@@ -21,6 +21,7 @@ _PROBE_TIMEOUT = 300  # seconds
 _SIGNATURE = "serving_default"
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 _BORDERS = ("QUANTIZE", "DEQUANTIZE")
+_CELL_CLIP = 6  # where a table of that operator says at which offset it is: a field's number x 2 + 4
 _OUTPUT_STATE = 18  # of the inputs of UNIDIRECTIONAL_SEQUENCE_LSTM
 _MOVING = ("EXPAND_DIMS", "GATHER", "GATHER_ND", "MAX_POOL_2D", "RESHAPE", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V",
            "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK")
@@ -169,6 +170,28 @@ def _operators(path):
             code = model.operatorCodes[operator.opcodeIndex]
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]  # small codes stand in the older field too
             yield code.customCode.decode() if name == "CUSTOM" else name, operator, graph
+
+
+def remove_cell_clip(path):
+    """Rewrites a file whose LSTM operators clip the cell's state, so that they do not.
+
+    The converter writes 10 into every fused LSTM whatever the model is; Keras' cell has no such bound, and one that
+    counts or sums gets beyond it. In int8 files the state's codes still end where calibration, which clips, put them:
+    at the power of two from 10 on.
+    """
+    content = bytearray(pathlib.Path(path).read_bytes())
+    model, clips = schema.Model.GetRootAs(content), []
+    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
+        for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+            if operator.BuiltinOptionsType() == schema.BuiltinOptions.UnidirectionalSequenceLSTMOptions:
+                table, options = operator.BuiltinOptions(), schema.UnidirectionalSequenceLSTMOptions()
+                options.Init(table.Bytes, table.Pos)
+                if options.CellClip():
+                    clips.append(table.Pos + table.Offset(_CELL_CLIP))
+    for position in clips:
+        content[position:position + 4] = bytes(4)
+    if clips:
+        pathlib.Path(path).write_bytes(content)
 
 
 def inconsistent_operators(path):

@@ -138,6 +138,7 @@ def request_conversion(saved_model, output, format, signatures, *, integer_io=Fa
         shared_worker().request(request, timeout)
     except ConversionError as error:
         raise ConversionError(f"The TFLite converter could not write {name or output}. {error}") from None
+    litert.remove_cell_clip(output)
     _check_quantized(output, format)
 
 

@@ -111,6 +111,23 @@ def test_loops_are_unrolled_in_files(make, tmp_path):
     assert "WHILE" not in names and ("UNIDIRECTIONAL_SEQUENCE_LSTM" in names) == (make is lstm)
 
 
+@pytest.mark.parametrize("form, tolerance", [("float32", 1e-5), ("float16", 2e-3), ("dynamic", 0.02)])
+def test_a_cell_that_counts_far_is_not_clipped(form, tolerance, tmp_path):
+    inputs = keras.Input((40, 1))
+    layer = keras.layers.LSTM(3, return_sequences=True, name="lstm")
+    model = keras.Model(inputs, layer(inputs))
+    weights = [np.zeros(w.shape, np.float32) for w in layer.get_weights()]
+    weights[0][0, 6:9] = 5  # the candidate follows the input's sign
+    weights[2][:] = np.repeat([9.0, 9.0, 0.0, 9.0], 3)  # all gates open
+    layer.set_weights(weights)
+    x = np.repeat([1.0, -1.0], 20).astype(np.float32)[None, :, None]  # up to 20 and back: clipped at 10, it ends at -10
+    export.convert(model, tmp_path / "model.tflite", form)
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in {found.name for found in litert.operators(tmp_path / "model.tflite")}
+    expected = model(x).numpy()
+    assert expected[0, 33:36].min() > 0.9  # still above
+    np.testing.assert_allclose(export.Runner(tmp_path / "model.tflite")(x), expected, atol=tolerance)
+
+
 def joined(kind=keras.layers.LSTM):
     """Outputs of recurrent layers side by side: the concatenation decides their scale."""
     def body(x):
