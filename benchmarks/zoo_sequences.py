@@ -2,11 +2,11 @@
 
     python -m benchmarks.zoo_sequences [--folder=runs/zoo_sequences] [--epochs=40] [--quantize_epochs=5]
 
-For each model: cross-entropy and accuracy a token on windows of the test, of Keras in float32 and of two int8 files,
-one calibrated after training and one after further training with simulated 8 bits; on how many tokens that file names
-the same one as Keras does with the weights that are in it, of all and of those that the text determines; operators
-left in floating point (target: none); and the size of the file over that of the float32 file. The files of models that
-write text are one step, with its state outside.
+For each model: cross-entropy and accuracy a token on windows of the test, of Keras in float32, of two int8 files, one
+calibrated after training and one after further training with simulated 8 bits, and of an int16 file of the latter; on
+how many tokens these files name the same one as Keras does with the weights that are in them, of all and of those that
+the text determines; operators left in floating point (target: none); and the size of the int8 file over that of the
+float32 file. The files of models that write text are one step, with its state outside.
 
 A sum is determined by its summands. A summand's digits can be any: a good model of the text gives ten of them about the
 same probability, and which is named first is a matter of the last bits.
@@ -28,6 +28,7 @@ from benchmarks import common, runs
 from strategies import export
 
 NUM_WINDOWS = 40
+NUM_CALIBRATED = 200  # as `--num_representative` is by default
 FLAGS = {"data": "sums", "units": 64, "num_layers": 2, "sample_tokens": 0, "export": "float32,int8"}
 
 
@@ -57,19 +58,25 @@ def measured(name, folder, options):
     determined = determined_tokens(inputs, targets, splits.spec)
     row, found = {"model": name}, {}
     for key, run, form in (("float", folder / name, "keras"), ("int8", folder / name, "int8"),
-                           ("trained_float", quantized, "keras"), ("trained_int8", quantized, "int8")):
-        logits = logits_of(run, form, inputs, splits)
+                           ("trained_float", quantized, "keras"), ("trained_int8", quantized, "int8"),
+                           ("trained_int16", quantized, "int16")):
+        try:
+            logits = logits_of(run, form, inputs, splits)
+        except export.ConversionError as error:
+            print(f"{name}: {error}", flush=True)
+            continue
         found[key] = logits.argmax(-1)
         is_right = found[key] == targets
         row |= {f"{key}_cross_entropy": train_lib.mean_cross_entropy(logits, targets),
                 f"{key}_accuracy": float(np.mean(is_right[scored])),
                 f"{key}_determined_accuracy": float(np.mean(is_right[determined]))}
-    same = found["trained_int8"] == found["trained_float"]
+    for form in ("int8", "int16"):
+        same = found[f"trained_{form}"] == found["trained_float"] if f"trained_{form}" in found else None
+        row |= {f"{form}_agreement": None if same is None else float(np.mean(same[scored])),
+                f"{form}_determined_agreement": None if same is None else float(np.mean(same[determined]))}
     files = {line["format"]: line for line in read_rows(quantized / "report.csv")}
     return row | {"parameters": files["int8"]["parameters"],
-                  "agreement": float(np.mean(same[scored])),
                   "determined": float(np.mean(determined[scored])),
-                  "determined_agreement": float(np.mean(same[determined])),
                   "size": files["int8"]["bytes"] / files["float32"]["bytes"],
                   "float_operators": len(export.float_operators(export.path_of(quantized, "int8")))}
 
@@ -96,11 +103,13 @@ def determined_tokens(inputs, targets, spec):
 
 
 def logits_of(folder, form, inputs, splits):
-    """Logits [n, T, V] of a run's Keras model or of its file."""
+    """Logits [n, T, V] of a run's Keras model or of its file; the int16 file is written if need be."""
     model = keras.models.load_model(folder / "model.keras", compile=False)
     if form == "keras":
         return export.predict(model, inputs)
-    written, _ = train_lib.exported_model(model, splits)
+    written, representative = train_lib.exported_model(model, splits)
+    if form == "int16":
+        export.convert(written, export.path_of(folder, form), form, representative=representative(NUM_CALIBRATED))
     runner = export.Runner(export.path_of(folder, form))
     if splits.spec.is_masked:
         return runner(inputs)

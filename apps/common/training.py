@@ -71,7 +71,7 @@ class Task:
         monitor: (validation metric that decides which epoch is best, "max" or "min").
         begin: `begin(part, phase)`, called when a phase begins or goes on.
         end: `end(part, phase, model)`, called with what a phase has trained before its compression is finished.
-        check_export: `check_export(model, formats)` raises ValueError where the plain, untrained model cannot be
+        check_export: `check_export(model, format)` raises ValueError where the plain, untrained model cannot be
             written in one of these TFLite formats, the most demanding first; None: the model itself is what is written.
         callbacks: part -> further Keras callbacks.
         plain: model -> the same without the training step that the application gave it in `build`.
@@ -366,10 +366,11 @@ def check_fits(model, config, task):
 def check_export(config, task, model):
     """Raises ValueError for a model that the TFLite converter refuses, before it is trained.
 
-    Of the formats wanted int8 asks most; the first stands for the others. What a run ends with is in float32 whatever
-    it was trained in: so is what is tried.
+    Of the formats wanted int8 and int16 ask most, either something else; without them the first stands for the others.
+    What a run ends with is in float32 whatever it was trained in: so is what is tried.
     """
-    formats = [name for name in ("int8", *export.TFLITE_FORMATS) if name in export_formats(config)]
+    wanted = [name for name in export.TFLITE_FORMATS if name in export_formats(config)]
+    formats = [name for name in wanted if name in export.CALIBRATED_FORMATS] or wanted[:1]
     if not formats:
         return
     workdir.set_precision("float32")
@@ -377,9 +378,10 @@ def check_export(config, task, model):
         model = task.plain(model)
         if config.precision != "float32":
             model = copy_model(model, "float32")
-        if task.check_export:
-            task.check_export(model, formats)
-        else:
-            export.check_convertible(model, formats[0], task.representative(NUM_TRIAL_EXAMPLES))
+        for name in formats:
+            if task.check_export:
+                task.check_export(model, name)
+            else:
+                export.check_convertible(model, name, task.representative(NUM_TRIAL_EXAMPLES))
     finally:
         workdir.set_precision(config.precision)

@@ -10,7 +10,7 @@ from strategies import compression, export
 
 FOLDER = "compressed"
 _SEPARATOR = "+"
-_MARKERS = {"float32": "o", "float16": "s", "dynamic": "^", "int8": "D", "sparse": "v", "lbw": "P"}
+_MARKERS = {"float32": "o", "float16": "s", "dynamic": "^", "int8": "D", "int16": "P", "sparse": "v", "lbw": "X"}
 # Flags by the beginning of their name, and the methods that read them.
 _READERS = {"filters_": ["filters"], "prune_": ["prune", "share", "low_bit"], "share_": ["share"],
             "quantize_": ["quantize"], "low_bit_": ["low_bit"]}

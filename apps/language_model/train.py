@@ -59,7 +59,7 @@ def make_task(config, splits):
 
     return training.Task(splits=splits, build=build, compile=compile_model, loss=loss, representative=splits.windows,
                          monitor=("val_cross_entropy", "min"), plain=carrying.plain,
-                         check_export=lambda model, formats: check_export(model, formats[0], splits))
+                         check_export=lambda model, format: check_export(model, format, splits))
 
 
 def check_vocabulary(config, vocabulary):

@@ -78,7 +78,7 @@ def make_task(config, splits):
     return training.Task(
         splits=splits, build=build, compile=compile_model, loss=loss, representative=splits.representative,
         monitor=("val_cross_entropy", "min"), plain=scheduled.plain,
-        check_export=lambda model, formats: check_export(model, formats, spec),
+        check_export=lambda model, format: check_export(model, format, spec),
         callbacks=lambda part: averaging.callbacks(part), end=lambda part, phase, model: averaging.finish(part, model))
 
 
@@ -89,11 +89,11 @@ def check_vocabulary(config, spec):
             tokens_lib.check_same(tokens_lib.load(folder), getattr(spec, side), flag)
 
 
-def check_export(model, formats, spec):
+def check_export(model, format, spec):
     """Raises ValueError for a model that the TFLite converter refuses, before it is trained."""
     parts = steps.file_models(model, spec.max_length)
     samples = translating.representative(parts, spec, [spec.test_pairs[0][0]], 4)
-    export.check_signatures_convertible(parts, formats[0], samples)
+    export.check_signatures_convertible(parts, format, samples)
 
 
 def evaluate(model, splits, config):

@@ -58,6 +58,10 @@ def _convert(tf, request):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         if request["integer_io"]:
             converter.inference_input_type = converter.inference_output_type = tf.int8
+    if request["format"] == "int16":
+        converter.representative_dataset = lambda: _samples(request["representative"])
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
     content = converter.convert()
     with open(request["output"], "wb") as file:
         file.write(content)

@@ -238,6 +238,27 @@ def only_integer_operators(path):
     return not float_operators(path)
 
 
+def first_failure(path):
+    """What LiteRT says of an operator that it cannot compute, the last line of it, or None where a file runs.
+
+    The first try is in a process of its own, since some operators end it.
+    """
+    run = _probe(path, "default" if interpreter.delegate_takes(path) else "builtin")
+    if run.returncode < 0:
+        return f"the process ended by signal {-run.returncode}."
+    if run.returncode:
+        return _last_line(run.stderr)
+    try:
+        opened = interpreter.open_file(path)
+        for name in opened.get_signature_list():
+            signature = opened.get_signature_runner(name)
+            signature(**{key: np.zeros(details["shape"], details["dtype"])
+                         for key, details in signature.get_input_details().items()})
+    except (RuntimeError, ValueError) as error:
+        return _last_line(str(error))
+    return None
+
+
 def _last_line(text):
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("INFO:")]
     return lines[-1][-500:] if lines else "nothing"

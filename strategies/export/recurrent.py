@@ -155,10 +155,13 @@ def step_model(model):
 def step_samples(step, sequences, count=200, seed=0):
     """Representative inputs for a step model: steps of sequences with the states that occur there.
 
+    Those with the smallest and the largest value of each input are among them: a state beyond the codes is cut, and
+    stays wrong in all steps that follow.
+
     Args:
         step: what `step_model` returned.
         sequences: array [N, T, ...] or {name: [N, T, ...]}.
-        count: how many to choose at random.
+        count: how many to choose, the others at random.
 
     Returns:
         {name: array [count or fewer, ...]}
@@ -167,7 +170,10 @@ def step_samples(step, sequences, count=200, seed=0):
     run_steps(lambda inputs: seen.append(inputs) or predict(step, inputs), sequences, step=step)
     together = {name: np.concatenate([inputs[name] for inputs in seen]) for name in seen[0]}
     total = len(next(iter(together.values())))
-    chosen = np.random.default_rng(seed).permutation(total)[:count]
+    rows = [array.reshape(total, -1) for array in together.values()]
+    extreme = [find(bound(row, axis=1)) for row in rows for find, bound in ((np.argmin, np.min), (np.argmax, np.max))]
+    order = [*extreme, *np.random.default_rng(seed).permutation(total)]
+    chosen = np.array(list(dict.fromkeys(order)))[:count]
     return {name: array[chosen] for name, array in together.items()}
 
 

@@ -15,6 +15,7 @@ from strategies.export.files import gzip_bytes, replacing, size_bytes
 from strategies.export.interface import Interface
 
 FORMATS = ("keras", "saved_model", "bfloat16", *tflite.FORMATS)
+_USUAL = tuple(name for name in FORMATS if name != "int16")  # that one LiteRT has for fewer operators
 COLUMNS = ("variant", "format", "metric", "value", "parameters", "nonzero", "macs", "bytes", "gzip_bytes", "latency_ms",
            "peak_memory_bytes", "max_abs_diff")
 # Largest difference from Keras / largest absolute output, beyond which a file is broken. In float16 that is a weight or
@@ -23,7 +24,7 @@ TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "float32": 1e-4, "sparse": 1e-
               "float16": 0.1, "bfloat16": 0.25}
 
 
-def export_all(model, directory, *, samples, formats=FORMATS, representative=None, evaluate=None, metric="accuracy",
+def export_all(model, directory, *, samples, formats=_USUAL, representative=None, evaluate=None, metric="accuracy",
                variant="float", fold_batch_norm=False, integer_io=False):
     """Writes a model in several formats, reloads every file and measures it.
 
@@ -35,8 +36,8 @@ def export_all(model, directory, *, samples, formats=FORMATS, representative=Non
         model: functional or built sequential `keras.Model` in float32.
         directory: folder of the run, made when missing.
         samples: inputs in the structure that the model takes, [N, ...] each, on which files are compared with Keras.
-        formats: some of `FORMATS`.
-        representative: inputs likewise, from which int8 takes the ranges of the activations; int8 needs it.
+        formats: some of `FORMATS`; all but int16 by default.
+        representative: inputs likewise, from which int8 and int16 take the ranges of the activations; they need it.
         evaluate: function from a `predict` to a number, for `value`. `predict` takes and returns NumPy arrays in the
             structures of the model. None leaves metric and value empty.
         metric: name of that number.
@@ -47,13 +48,13 @@ def export_all(model, directory, *, samples, formats=FORMATS, representative=Non
 
     Returns:
         list of a dictionary per file, with the keys `COLUMNS` (None: not applicable), "relative_diff", and
-        "float_operators": names of the operators of an int8 file that still compute in floating point, and "delegated":
+        "float_operators": names of operators of an integer file that still compute in floating point, and "delegated":
         whether LiteRT's default delegate takes a TFLite file. `parameters`,
         `nonzero` and `macs` are those of the Keras model that was written; `macs` is None where it cannot be counted.
         `latency_ms` and `peak_memory_bytes` are LiteRT's on one thread, see `strategies.export.litert`.
 
     Raises:
-        ValueError: unknown format, int8 without representative samples, samples that do not fit; before any file is
+        ValueError: unknown format, one that lacks samples, samples that do not fit; before any file is
             written. Outputs of a file that are not finite, or differ from Keras by more than `TOLERANCES` of the
             largest.
         ConversionError: the TFLite converter failed.
@@ -74,13 +75,13 @@ def export_all(model, directory, *, samples, formats=FORMATS, representative=Non
                **sizes[id(model if format == "keras" else written)],
                "bytes": size_bytes(path), "gzip_bytes": gzip_bytes(path), **_measured(path, interface, samples),
                **differences}
-        rows.append(row | {"float_operators": litert.float_operators(path) if format == "int8" else None,
+        rows.append(row | {"float_operators": litert.float_operators(path) if format in tflite.CALIBRATED else None,
                            "delegated": interpreter.delegate_takes(path) if path.suffix == ".tflite" else None})
     return rows
 
 
 def check_formats(formats, *, has_representative=True):
-    """The formats, each once, in the order of `FORMATS`. Raises ValueError for an unknown one, or int8 without data."""
+    """The formats, each once, as `FORMATS` has them. Raises ValueError for an unknown one, or one that lacks data."""
     for name in formats:
         if name not in FORMATS:
             raise unknown_name("export format", name, FORMATS)

@@ -31,11 +31,11 @@ def convert_signatures(models, path, format, *, representative=None, timeout=tfl
         models: {signature: functional `keras.Model` with known input shapes}.
         path: `.tflite` file to write.
         format: one of `FORMATS` but saved_model.
-        representative: for int8, {signature: inputs in the model's structure, [N, ...] each}.
+        representative: for int8 and int16, {signature: inputs in the model's structure, [N, ...] each}.
         timeout: seconds.
 
     Raises:
-        ValueError: unknown format, or int8 without representative samples.
+        ValueError: unknown format, or int8 or int16 without representative samples.
         ConversionError: the converter failed.
     """
     tflite.check(format, representative)
@@ -44,13 +44,13 @@ def convert_signatures(models, path, format, *, representative=None, timeout=tfl
         with contextlib.ExitStack() as stack:
             for model in models.values():
                 stack.enter_context(recurrent.unrolled(model))
-                if format == "int8":
+                if format in tflite.CALIBRATED:
                     stack.enter_context(floored(model))
                     stack.enter_context(folding.without_constant_channels(model))
                     stack.enter_context(recurrent.with_scales_of_their_own(model))
             saved_model.write_signatures(models, folder / "saved_model", batch_size=1)
         files = dict.fromkeys(models)
-        if format == "int8":
+        if format in tflite.CALIBRATED:
             for name, model in models.items():
                 files[name] = folder / f"{name}.npz"
                 np.savez(files[name], **Interface(model).named(representative[name]))
@@ -68,7 +68,7 @@ def export_signatures(models, directory, *, whole, samples, formats, representat
         whole: the model that they were taken out of, whose parameters are counted.
         samples: {signature: inputs [N, ...]}, on which files are compared with Keras.
         formats: some of `FORMATS`.
-        representative: {signature: inputs}, for int8.
+        representative: {signature: inputs}, for int8 and int16.
         evaluate: function from {signature: `run(named inputs) -> named outputs`} to a number.
         metric, variant: as of `report.export_all`.
         timed: the signature whose latency is in the rows.
@@ -104,7 +104,7 @@ def export_signatures(models, directory, *, whole, samples, formats, representat
             "value": float(evaluate(runs)) if evaluate else None, "parameters": count_parameters(whole),
             "nonzero": count_nonzero(whole), "macs": None, "bytes": size_bytes(path), "gzip_bytes": gzip_bytes(path),
             "latency_ms": latency(runs[timed], first) if is_file else None, "peak_memory_bytes": None, **differences,
-            "float_operators": litert.float_operators(path) if format == "int8" else None})
+            "float_operators": litert.float_operators(path) if format in tflite.CALIBRATED else None})
     return rows
 
 

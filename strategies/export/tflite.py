@@ -5,13 +5,15 @@
     float16   float16          float32      half the size; graphics processors compute in float16
     dynamic   int8, per filter float32      a quarter of the size, no data needed; int8 where the kernel can
     int8      int8, per filter int8         integer processors; ranges from representative samples
+    int16     int8, per filter int16        the same where 8 bits are too few, as for a recurrent network's state;
+                                            LiteRT has it for fewer operators
     sparse    float32, no 0s   float32      pruned dense layers: only what is left of them is stored
 
 (Jacob et al. 2018, arXiv 1712.05877; https://ai.google.dev/edge/litert/models/post_training_quantization.) All files
 take one sample: a batch of 1 is what a phone runs, and what recurrent layers need to become built-in operators; those
 other than LSTM are unrolled (see `recurrent`). Inputs and outputs are float32 in every format, so that files can be
-exchanged for one another without a change to the program around them; the int8 file then starts with QUANTIZE and ends
-with DEQUANTIZE. `integer_io` leaves those out for processors without floating point.
+exchanged for one another without a change to the program around them; integer files then start with QUANTIZE and end
+with DEQUANTIZE. `integer_io` leaves those out of int8 for processors without floating point.
 """
 
 import contextlib
@@ -28,7 +30,8 @@ from strategies.export.files import replacing
 from strategies.export.interface import Interface
 from strategies.export.saved_model import SIGNATURE, write_saved_model
 
-FORMATS = ("float32", "float16", "dynamic", "int8", "sparse")
+FORMATS = ("float32", "float16", "dynamic", "int8", "int16", "sparse")
+CALIBRATED = ("int8", "int16")  # formats of integers only, whose ranges come from representative samples
 TIMEOUT = 1800  # seconds for one conversion; the largest of `keras.applications` take a few minutes
 
 
@@ -39,14 +42,14 @@ def convert(model, path, format, *, representative=None, integer_io=False, sampl
         model: functional or built sequential `keras.Model`, float32.
         path: `.tflite` file to write.
         format: one of `FORMATS`.
-        representative: for int8, inputs in the model's structure, [N, ...] each: typical samples, from which the
+        representative: for int8 and int16, inputs in the model's structure, [N, ...] each: typical samples, from which the
             ranges of the activations are taken. Some hundred are usual.
         integer_io: int8 inputs and outputs; int8 only.
         samples: example inputs that settle dimensions which the model leaves open, or None.
         timeout: seconds.
 
     Raises:
-        ValueError: unknown format, int8 without representative samples, samples that do not fit the model.
+        ValueError: unknown format, int8 or int16 without representative samples, samples that do not fit the model.
         ConversionError: the converter failed.
     """
     check(format, representative, integer_io)
@@ -99,7 +102,7 @@ class Convertible:
     Args:
         saved_model: folder with the signature `serving_default`.
         representative: `.npz` file with an array [N, ...] for each input of the signature, or None.
-        quantized: folder with the form for int8, where that is another one (see `layers.attention`,
+        quantized: folder with the form for these formats, where that is another one (see `layers.attention`,
             `folding.without_constant_channels` and `recurrent.with_scales_of_their_own`), or None.
     """
 
@@ -112,7 +115,7 @@ class Convertible:
         """Writes one TFLite file; arguments and errors as `strategies.export.tflite.convert`."""
         check(format, self._representative, integer_io)
         with replacing(path) as temporary:
-            source = self._quantized if format == "int8" else self._saved_model
+            source = self._quantized if format in CALIBRATED else self._saved_model
             request_conversion(source, temporary, format, {SIGNATURE: self._representative}, integer_io=integer_io,
                                timeout=timeout, name=pathlib.Path(path).name)
 
@@ -146,8 +149,8 @@ def check(format, representative, integer_io=False):
     """Raises ValueError unless the format is known and has what it needs."""
     if format not in FORMATS:
         raise unknown_name("TFLite format", format, FORMATS)
-    if format == "int8" and representative is None:
-        raise ValueError("int8 needs representative samples, from which the ranges of the activations are taken; "
+    if format in CALIBRATED and representative is None:
+        raise ValueError(f"{format} needs representative samples, from which the ranges of the activations are taken; "
                          "received none. Pass representative=<some hundred inputs>, or export dynamic instead.")
     if integer_io and format != "int8":
         raise ValueError(f"integer_io is for int8 files; received format {format!r}. Leave it out: the other formats "
@@ -165,9 +168,14 @@ def _checked(named):
 
 def _check_quantized(path, format):
     # Without calibration data the converter writes a float file and says nothing.
-    if format == "int8" and not any("int8" in operator.inputs for operator in litert.operators(path)):
-        raise ConversionError("The TFLite converter left every operator of the int8 file in floating point: no "
-                              f"operator of this model ({', '.join(litert.float_operators(path))}) has an int8 form.")
+    if format in CALIBRATED and not any(format in operator.inputs for operator in litert.operators(path)):
+        raise ConversionError(f"The TFLite converter left every operator of the {format} file in floating point: no "
+                              f"operator of this model ({', '.join(litert.float_operators(path))}) has an {format} form.")
+    # It also writes operators with 16 bits that LiteRT has not.
+    error = litert.first_failure(path) if format == "int16" else None
+    if error:
+        raise ConversionError(f"LiteRT cannot compute an operator of this model in 16 bits: {error} Export int8 "
+                              "instead; of LSTMs the step (`recurrent.step_model`) has a 16-bit form.")
     inconsistent = litert.inconsistent_operators(path) if format == "int8" else []
     if inconsistent:
         raise ConversionError(f"The TFLite converter gave the output of {', '.join(inconsistent)} other codes than "

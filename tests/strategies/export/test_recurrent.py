@@ -90,12 +90,35 @@ def test_files_of_a_step(make, tmp_path):
     model = recipe.finish(recipe.prepare(model))
     step = export.step_model(model)
     expected = model(x).numpy()
-    for form, tolerance in (("float32", 1e-5), ("int8", 0.12)):
+    for form, tolerance in (("float32", 1e-5), ("int8", 0.12), ("int16", 0.05)):  # of few samples; a rest is cut
         path = tmp_path / f"{form}.tflite"
+        if form == "int16" and make is stacked:
+            with pytest.raises(export.ConversionError, match="in 16 bits: .* Export int8"):
+                export.convert(step, path, form, representative=export.step_samples(step, x))
+            continue
         export.convert(step, path, form, representative=export.step_samples(step, x))
         outputs = export.run_steps(export.Runner(path).named, x, step=step)["logits"]
         assert np.abs(outputs[-1] - expected).max() <= tolerance * np.abs(expected).max()
-    assert export.float_operators(tmp_path / "int8.tflite") == []
+        assert form == "float32" or export.float_operators(path) == []
+
+
+def test_a_step_in_16_bits_forgets_less(tmp_path):
+    """A counter: an error of the state stays, and 8 bits make one at every step."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((60, 1))
+    layer = keras.layers.LSTM(2, return_sequences=True, name="lstm")
+    model = keras.Model(inputs, keras.layers.Dense(1, name="logits")(layer(inputs)))
+    weights = [np.zeros(w.shape, np.float32) for w in layer.get_weights()]
+    weights[0][0, 4:6] = 0.1
+    weights[2][:] = np.repeat([9.0, 9.0, 0.0, 9.0], 2)
+    layer.set_weights(weights)
+    x = np.random.default_rng(0).normal(size=(20, 60, 1)).astype(np.float32)
+    step, expected, errors = export.step_model(model), model(x).numpy(), {}
+    for form in ("int8", "int16"):
+        export.convert(step, tmp_path / form, form, representative=export.step_samples(step, x, 1200))
+        outputs = export.run_steps(export.Runner(tmp_path / form).named, x, step=step)["logits"]
+        errors[form] = np.abs(np.concatenate(outputs, axis=1) - expected).mean() / np.abs(expected).mean()
+    assert errors["int16"] < 0.02 and errors["int8"] > 5 * errors["int16"]
 
 
 @pytest.mark.parametrize("make", [looped_gru, looped_own_cell, old_gru, stacked, lstm])
@@ -126,6 +149,13 @@ def test_a_cell_that_counts_far_is_not_clipped(form, tolerance, tmp_path):
     expected = model(x).numpy()
     assert expected[0, 33:36].min() > 0.9  # still above
     np.testing.assert_allclose(export.Runner(tmp_path / "model.tflite")(x), expected, atol=tolerance)
+
+
+def test_a_fused_lstm_has_no_16_bits(tmp_path):
+    model, x = build(lstm)
+    with pytest.raises(export.ConversionError, match="16x8-bit not yet supported for op: 'UNIDIRECTIONAL_SEQUENCE_LSTM'"):
+        export.convert(model, tmp_path / "model.tflite", "int16", representative=x)
+    assert not (tmp_path / "model.tflite").exists()
 
 
 def joined(kind=keras.layers.LSTM):
