@@ -42,8 +42,8 @@ def convert(model, path, format, *, representative=None, integer_io=False, sampl
         model: functional or built sequential `keras.Model`, float32.
         path: `.tflite` file to write.
         format: one of `FORMATS`.
-        representative: for int8 and int16, inputs in the model's structure, [N, ...] each: typical samples, from which the
-            ranges of the activations are taken. Some hundred are usual.
+        representative: for int8 and int16, inputs in the model's structure, [N, ...] each: typical samples, from which
+            the ranges of the activations are taken. Some hundred are usual.
         integer_io: int8 inputs and outputs; int8 only.
         samples: example inputs that settle dimensions which the model leaves open, or None.
         timeout: seconds.
