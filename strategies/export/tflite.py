@@ -170,7 +170,8 @@ def _check_quantized(path, format):
     # Without calibration data the converter writes a float file and says nothing.
     if format in CALIBRATED and not any(format in operator.inputs for operator in litert.operators(path)):
         raise ConversionError(f"The TFLite converter left every operator of the {format} file in floating point: no "
-                              f"operator of this model ({', '.join(litert.float_operators(path))}) has an {format} form.")
+                              f"operator of this model ({', '.join(litert.float_operators(path))}) has an {format} "
+                              "form.")
     # It also writes operators with 16 bits that LiteRT has not.
     error = litert.first_failure(path) if format == "int16" else None
     if error:
