@@ -176,7 +176,7 @@ def _check_quantized(path, format):
     error = litert.first_failure(path) if format == "int16" else None
     if error:
         raise ConversionError(f"LiteRT cannot compute an operator of this model in 16 bits: {error} Export int8 "
-                              "instead; of LSTMs the step (`recurrent.step_model`) has a 16-bit form.")
+                              "instead.")
     inconsistent = litert.inconsistent_operators(path) if format == "int8" else []
     if inconsistent:
         raise ConversionError(f"The TFLite converter gave the output of {', '.join(inconsistent)} other codes than "
