@@ -72,7 +72,7 @@ class Task:
         begin: `begin(part, phase)`, called when a phase begins or goes on.
         end: `end(part, phase, model)`, called with what a phase has trained before its compression is finished.
         check_export: `check_export(model, format)` raises ValueError where the plain, untrained model cannot be
-            written in one of these TFLite formats, the most demanding first; None: the model itself is what is written.
+            written in that TFLite format; None: the model itself is what is written.
         callbacks: part -> further Keras callbacks.
         plain: model -> the same without the training step that the application gave it in `build`.
     """
