@@ -283,8 +283,13 @@ def test_analysis_follows_the_game_and_can_stay(start):
 
 def test_the_search_is_shown_before_the_player_moves(start):
     server, player = start("B2", visits=(10, 20, 20, 30), watch=5, seconds=100)
-    found = events(server, lambda told: told["visits"] == 103,
-                   lambda: do(server, "play", move="C3", position=None), kinds=("analysis",))
+    player.gate.clear()
+
+    def until(told):
+        player.gate.set()  # it chooses only after an analysis has been told
+        return told["visits"] == 103
+
+    found = events(server, until, lambda: do(server, "play", move="C3", position=None), kinds=("analysis",))
     visits = [told["visits"] for _, told in found]  # 20 again: nothing new, so it chooses
     assert visits == sorted(visits) and 1 < len(visits) and set(visits) <= {13, 23, 103}
     assert found[0][1]["rate"] == 0.9 and found[0][1]["turn"] == "white"
