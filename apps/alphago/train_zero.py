@@ -9,6 +9,7 @@ same command goes on there.
 
 import collections
 import contextlib
+import csv
 import dataclasses
 import itertools
 import time
@@ -45,7 +46,7 @@ class Progress:
     simulations: int = 0
     moves: int = 0
     elo: float = 0.0
-    ladder: list = dataclasses.field(default_factory=list)  # [generation, Elo, games, share of points]
+    ladder: list = dataclasses.field(default_factory=list)  # rows of ladder.csv
 
 
 def train(config):
@@ -216,19 +217,26 @@ class Learner:
 
     def _rate(self):
         """A rung of the ladder: a match against the one below, whose Elo it stands on."""
-        progress, config = self._progress, self._config
+        progress, config, share = self._progress, self._config, None
         if self._rung is not None:
             older = copy_model(self._player)
             older.set_weights(self._rung)
             score = self._match(config.rate_games, config.rate_simulations).play(
                 self._evaluator, networks.Evaluator(older), seed=progress.generation)
-            share = np.clip(score.share, 0.5 / config.rate_games, 1 - 0.5 / config.rate_games)
-            progress.elo += float(400 * np.log10(share / (1 - share)))
-            progress.ladder.append([progress.generation, progress.elo, config.rate_games, score.share])
-            self._write({"elo": progress.elo, "points_against_the_last": score.share})
+            share = score.share
+            bounded = np.clip(share, 0.5 / config.rate_games, 1 - 0.5 / config.rate_games)
+            progress.elo += float(400 * np.log10(bounded / (1 - bounded)))
+            self._write({"elo": progress.elo, "points_against_the_last": share})
             print(f"generation {progress.generation}: {score.wins}-{score.draws}-{score.losses} against the last rung; "
                   f"Elo {progress.elo:.0f}", flush=True)
+        progress.ladder.append({"generation": progress.generation, "minutes": progress.seconds / 60,
+                                "games": progress.games, "elo": progress.elo, "share": share})
+        with open(self._run.path / "ladder.csv", "w", newline="") as file:
+            rows = csv.DictWriter(file, progress.ladder[0])
+            rows.writeheader()
+            rows.writerows(progress.ladder)
         self._rung = self._player.get_weights()
+        self._player.save(self._run.folder("rungs") / f"{progress.generation:05d}.keras")
 
     def _match(self, number, simulations):
         """A program for matches, compiled once."""

@@ -13,6 +13,7 @@ from apps.alphago.go import rules as go
 from apps.alphago.go import sgf
 from apps.alphago.go.board import Board
 from apps.alphago.loading import load_player
+from apps.common.fitting import read_history
 from strategies import checkpoint
 
 SMALL = {"game": "tic_tac_toe", "model": "zero_1x8", "pooling_every": 0, "hidden": 8, "policy": "puct",
@@ -63,7 +64,12 @@ def test_a_cut_run_goes_on(resumed, capsys):
     assert (metrics["generations"], metrics["steps"]) == (3, 15)
     assert metrics["games"] > games > 0
     arrays, state = checkpoint.Directory(path / "checkpoints").latest()
-    assert state["generation"] == 3 and [rung[0] for rung in state["ladder"]] == [2, 3]
+    assert state["generation"] == 3
+    rungs = read_history(path / "ladder.csv")
+    assert [(row["generation"], row["elo"]) for row in rungs] == [
+        (row["generation"], row["elo"]) for row in state["ladder"]]
+    assert [row["generation"] for row in rungs] == [1, 2, 3] and rungs[0]["elo"] == 0
+    assert rungs[0]["games"] < rungs[1]["games"] and rungs[1]["minutes"] < rungs[2]["minutes"]
     again = train_zero.train(config(path, epochs=3))
     assert again == metrics and "Resuming" in capsys.readouterr().out
 
@@ -75,8 +81,11 @@ def test_what_a_run_leaves(resumed):
     assert [tuple(model.output_shape[name]) for name in ("policy", "value")] == [(None, 9), (None, 1)]
     arrays, _ = checkpoint.Directory(path / "checkpoints").latest()
     player = [arrays[name] for name in sorted(arrays) if name.startswith("player/")]
-    for a, b in zip(model.get_weights(), player, strict=True):
+    rungs = [keras.models.load_model(file, compile=False) for file in sorted((path / "rungs").iterdir())]
+    assert len(rungs) == 3
+    for a, b, c in zip(model.get_weights(), player, rungs[-1].get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
     assert list((path / "logs").glob("events*"))
 
 
