@@ -51,8 +51,10 @@ class ZeroConfig(TrainingConfig):
     first_play: str = field("parent", "What a move that was not tried counts as: parent, the position's value less a "
                                       "reduction, or zero, as in the paper. puct only.", choices=("parent", "zero"))
 
-    window: int = field(60_000, "Positions in the replay window.", minimum=1)
-    reuse: float = field(6.0, "How often a position is learned from, on average.", above=0)
+    window: int = field(250_000, "Positions in the replay window, at most.", minimum=1)
+    first_window: int = field(20_000, "Positions in it before it grows with all that were played (Wu 2019). 0: it does "
+                                      "not grow, and holds --window from the beginning.", minimum=0)
+    reuse: float = field(4.0, "How often a position is learned from, on average.", above=0)
     steps_per_generation: int = field(100, "Training steps between two updates of the player.", minimum=1)
     batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)
     learning_rate: float = field(0.03, "Learning rate of SGD; 0.3 of it from 60 % of the run on, a tenth from 85 %.",

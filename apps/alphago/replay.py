@@ -31,11 +31,12 @@ class Replay:
         report: function that prints a line about a damaged shard, which is passed over.
 
     Attributes:
+        window: see there; it can be made larger, and fills with what is added from then on.
         num_games: games in the folder, those of damaged shards too.
     """
 
     def __init__(self, folder, game, new_state, *, window, report=print):
-        self._folder, self._window, self._report = pathlib.Path(folder), window, report
+        self._folder, self.window, self._report = pathlib.Path(folder), window, report
         self._folder.mkdir(parents=True, exist_ok=True)
         self._positions = functools.partial(positions, game, new_state)
         self._waiting, self._counts = [], {}  # shards not played again yet; {first game of a shard: its positions}
@@ -52,7 +53,8 @@ class Replay:
 
     def __len__(self):
         """Positions to learn from."""
-        return min(self.count_since(0), self._window)
+        self._remember()
+        return 0 if self._memory is None else len(self._memory["policy"])
 
     def count_since(self, first):
         """Positions to learn from, of the games from number `first` on, as far back as the window goes."""
@@ -126,7 +128,7 @@ class Replay:
         new = self._examples({name: np.concatenate([shard[name] for shard in self._waiting]) for name in _PARTS})
         self._waiting = []
         old = self._memory or {name: values[:0] for name, values in new.items()}
-        self._memory = {name: np.concatenate([old[name], values])[-self._window:] for name, values in new.items()}
+        self._memory = {name: np.concatenate([old[name], values])[-self.window:] for name, values in new.items()}
 
     def _examples(self, shard):
         """What is learned from games, {name: array with a row for each position}; planes as bits."""

@@ -32,6 +32,7 @@ from strategies.copying import copy_model
 
 _RECORDS = 2  # games kept as SGF a generation
 _KEEP_SECONDS = 10  # between two shards of games
+_GROWTH, _POWER = 0.4, 0.75  # of the window: beta and alpha
 _RATES = ((0.0, 1.0), (0.6, 0.3), (0.85, 0.1))  # share of the run done, factor of the learning rate
 
 
@@ -42,6 +43,7 @@ class Progress:
     generation: int = 0
     step: int = 0
     games: int = 0
+    positions: int = 0  # to learn from, of all games
     seconds: float = 0.0
     simulations: int = 0
     moves: int = 0
@@ -92,6 +94,14 @@ def compiled(config, setting):
     return model
 
 
+def window_of(config, positions):
+    """Positions of the replay window when there have been so many to learn from (Wu 2019, appendix C)."""
+    first = config.first_window
+    if not first or positions <= first:
+        return min(first or config.window, config.window)
+    return min(config.window, int(first * (1 + _GROWTH * ((positions / first) ** _POWER - 1) / _POWER)))
+
+
 def explanation(config, setting, model):
     """What a run would do, as text."""
     options = settings.self_play_of(config, setting)
@@ -101,7 +111,8 @@ def explanation(config, setting, model):
         f"network: {setting.structure}, {model.count_params():,} parameters",
         f"self-play: {options}",
         f"a generation: games until they have {config.positions_per_generation:.0f} positions to learn from, then "
-        f"{config.steps_per_generation} steps of {config.batch_size} positions out of the newest {config.window:,}",
+        f"{config.steps_per_generation} steps of {config.batch_size} positions out of the newest {config.window:,} or "
+        f"less, at first {config.first_window or config.window:,}",
         f"in all: {budget}"])
 
 
@@ -115,7 +126,8 @@ class Learner:
         self._rung = None  # weights of the ladder's last rung
         self._restore()
         self._evaluator = networks.Evaluator(self._player)
-        self._replay = replay.Replay(run.folder("replay"), setting.game, setting.new_state, window=self._config.window)
+        self._replay = replay.Replay(run.folder("replay"), setting.game, setting.new_state,
+                                     window=window_of(self._config, self._progress.positions))
         seed = [self._config.seed, self._progress.generation, self._replay.num_games]
         if self._config.actors:
             self._games = actors.Processes(self._config, run.folder("actors"), self._player.get_weights(), seed)
@@ -177,6 +189,8 @@ class Learner:
             sums.update(found)
             records = (records + played)[:_RECORDS]
         games, seconds = sums["games"], sums["seconds_of_games"]
+        self._progress.positions += self._replay.count_since(first)
+        self._replay.window = window_of(config, self._progress.positions)
         return records, dict(sums) | {
             "game_length": sums["moves"] / games, "first_wins": sums["first_wins"] / games,
             "draws": sums["draws"] / games, "moves_per_second": sums["moves"] / seconds,

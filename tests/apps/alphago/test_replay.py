@@ -86,6 +86,20 @@ def test_the_window(tmp_path):
     assert len(list(tmp_path.glob("*.npz"))) == 8
 
 
+def test_a_window_that_grows(tmp_path):
+    games = random_games("tic_tac_toe", 20)
+    store = replay.Replay(tmp_path, *KINDS["tic_tac_toe"], window=10)
+    store.add(games[:10])
+    assert len(store) == 10
+    store.window = 40
+    assert len(store) == 10
+    store.add(games[10:12])
+    added = len(games[10].actions) + len(games[11].actions)
+    assert len(store) == 10 + added < 40
+    store.add(games[12:])
+    assert len(store) == 40 and sampled(store) <= set(expected_positions("tic_tac_toe", games[12:]))
+
+
 def test_a_flipped_bit_is_found(tmp_path):
     games, lines = random_games("tic_tac_toe", 12), []
     store = replay.Replay(tmp_path, *KINDS["tic_tac_toe"], window=10**6)

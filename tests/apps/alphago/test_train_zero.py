@@ -115,6 +115,16 @@ def test_bad_input(tmp_path, changes, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_window_grows():
+    """Wu 2019: 250,000 samples in the beginning, about 22 million after 241 million."""
+    wu = config("x", window=10**9, first_window=250_000)
+    assert [train_zero.window_of(wu, number) for number in (0, 1, 250_000)] == [250_000] * 3
+    assert train_zero.window_of(wu, 241_000_000) == pytest.approx(22e6, rel=0.06)
+    assert train_zero.window_of(config("x", window=300_000, first_window=250_000), 10**7) == 300_000
+    assert train_zero.window_of(config("x", window=50, first_window=60), 10) == 50
+    assert train_zero.window_of(config("x", window=60, first_window=0), 0) == 60
+
+
 def test_explain(tmp_path, capsys):
     assert train_zero.train(config(tmp_path / "run", game="go", explain=True)) == {}
     text = capsys.readouterr().out
