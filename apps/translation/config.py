@@ -23,6 +23,8 @@ class Config(SupervisedConfig):
                         choices=("auto", *tokens.KINDS))
     vocabulary_size: int = field(0, "Largest number of tokens of a language. 0: all characters or words, 8,000 "
                                     "subwords.", minimum=0)
+    share_vocabulary: bool = field(False, "One vocabulary for both languages, and in a Transformer one embedding "
+                                          "(Vaswani et al. 2017, section 3.4).")
     minimum_count: int = field(1, "Rarer words and characters are unknown.", minimum=1)
     lower_case: bool = field(False, "Lower-case both languages.")
     max_length: int = field(64, "Tokens of a sentence, its end included. Longer pairs are left out of training.",
@@ -87,6 +89,8 @@ class Config(SupervisedConfig):
                              "number open. Give --epochs.")
         if self.embeddings and self.tokens not in ("auto", "words"):
             raise ValueError(f"--embeddings are of words; received --tokens={self.tokens}.")
+        if self.embeddings and self.share_vocabulary:
+            raise ValueError("--embeddings are those of each language: they do not go with --share_vocabulary.")
         if self.data == "parallel" and len(self.languages.split(",")) != 2:
             raise ValueError("--data=parallel needs --languages=source,target, the endings of the files, such as "
                              f"en,de; received {self.languages!r}.")

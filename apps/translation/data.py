@@ -62,7 +62,9 @@ def load(config, targets=None):
     sides = [[pair[side] for pair in texts["train"]] for side in (0, 1)]
     kind = config.token_kind
     size = config.vocabulary_size or (SUBWORDS if kind == "subwords" else 0)
-    source, target = (tokens.learn(kind, side, size, minimum_count=config.minimum_count) for side in sides)
+    learned = [tokens.learn(kind, lines, size, minimum_count=config.minimum_count)
+               for lines in ([sides[0] + sides[1]] if config.share_vocabulary else sides)]
+    source, target = learned[0], learned[-1]
     if targets is not None:
         texts["train"] = [(pair[0], text) for pair, text in zip(texts["train"], targets, strict=True)]
     arrays = {part: _encode(found, source, target, config.max_length, keep_long=part == "test")

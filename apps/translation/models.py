@@ -75,12 +75,14 @@ def _transformer(config, spec, source, target, seeds):
     count = config.num_layers or size.num_layers
     options = {"num_heads": size.num_heads, "d_ff": size.d_ff, "dropout": rate, "norm_first": config.norm_first}
     mask = PaddingMask(name="mask")(source)
-    x = TokenEmbedding(len(spec.source), size.d_model, name="source_embedding")(source)
+    embedding = TokenEmbedding(len(spec.target), size.d_model, name="target_embedding")
+    read = embedding if config.share_vocabulary else TokenEmbedding(len(spec.source), size.d_model,
+                                                                    name="source_embedding")
+    x = read(source)
     x = _placed(x, spec.max_length, "source", rate, seeds)
     for number in range(count):
         x = EncoderLayer(**options, seed=next(seeds), name=f"encoder_{number}")(x, mask=mask)
     memory = keras.layers.LayerNormalization(epsilon=1e-6, name="encoder_norm")(x) if config.norm_first else x
-    embedding = TokenEmbedding(len(spec.target), size.d_model, name="target_embedding")
     y = _placed(embedding(target), spec.max_length, "target", rate, seeds)
     for number in range(count):
         y = DecoderLayer(**options, seed=next(seeds), name=f"decoder_{number}")(y, memory, memory_mask=mask)

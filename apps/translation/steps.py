@@ -59,7 +59,8 @@ def reader(model, length=None):
     source = keras.Input((length,), dtype="int32", name="source")
     mask = model.get_layer("mask")(source)
     state = {MASK: tf.cast(mask, tf.int32)}
-    x = model.get_layer("source_embedding")(source)
+    shared = "source_embedding" not in {layer.name for layer in model.layers}
+    x = model.get_layer("target_embedding" if shared else "source_embedding")(source)
     if is_transformer(model):
         x = model.get_layer("source_positions")(x)
         for layer in layers_of(model, "encoder"):

@@ -105,6 +105,14 @@ def test_the_other_direction(folder):
     assert splits.spec.test_pairs == [(b, a) for a, b in PAIRS[340:]]
 
 
+def test_one_vocabulary_for_both(folder):
+    spec = load(folder, share_vocabulary=True).spec
+    assert spec.source is spec.target
+    apart = load(folder).spec
+    pieces = [{side.piece(i) for i in range(len(side))} for side in (apart.source, apart.target, spec.source)]
+    assert pieces[2] == pieces[0] | pieces[1]
+
+
 def test_parts_are_set_aside_where_there_are_none(tmp_path):
     write(tmp_path / "pairs.tsv", PAIRS)
     splits = load(tmp_path / "pairs.tsv")

@@ -96,6 +96,20 @@ def test_tied_weights_are_one_table():
     assert loose.count_params() == tied.count_params() + 128 * len(SPEC.target) + len(SPEC.target)
 
 
+def test_one_embedding_for_both_languages():
+    spec = PairSpec(VOCABULARY, VOCABULARY, LENGTH, 5.0, 0, [])
+    options = {"model": "transformer_tiny", "num_layers": 1, "workdir": "unused"}
+    apart, shared = (models.build(Config(**options, share_vocabulary=both), spec) for both in (False, True))
+    assert apart.count_params() == shared.count_params() + 128 * len(VOCABULARY)
+    inputs = as_inputs(batch(), np.random.default_rng(1).integers(4, 12, (3, LENGTH)).astype(np.int32))
+    before = shared(inputs, training=False).numpy()
+    begin, step = steps.decoder(shared, LENGTH, 3)
+    state = begin(tf.constant(batch()))
+    for t in range(LENGTH):
+        logits, state = step(inputs["target"][:, t], state)
+        np.testing.assert_allclose(logits, before[:, t], atol=2e-5 * np.abs(before).max(), err_msg=str(t))
+
+
 def test_sizes_are_the_paper_s():
     assert models.TRANSFORMERS["transformer_base"] == models.Size(6, 512, 2048, 8, 0.1)
     assert models.TRANSFORMERS["transformer_big"] == models.Size(6, 1024, 4096, 16, 0.3)

@@ -141,6 +141,13 @@ def test_a_teacher_and_eight_bits(data, finished, tmp_path, model):
     assert not export.float_operators(tmp_path / "run" / "export" / "int8.tflite")
 
 
+def test_one_embedding_in_eight_bits(data, tmp_path):
+    train(tmp_path / "run", data, share_vocabulary=True, compression="prune,quantize", epochs=1, compression_epochs=1,
+          export="float32,int8", num_translated=4)
+    assert set(rows_of(tmp_path / "run")) == {"keras", "float32", "int8"}
+    assert not export.float_operators(tmp_path / "run" / "export" / "int8.tflite")
+
+
 def test_a_student_learns_what_its_teacher_says(data, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(sequences, "CHUNK", 1000)
     flags = {"distill_sequences": str(finished), "decoding": "beam", "beam_width": 2, "epochs": 1, "export": "none",
