@@ -152,7 +152,8 @@ def test_bad_lines_are_counted_and_left_out(tmp_path, capsys):
     ({"data": "parallel"}, "needs --languages=source,target"),
     ({"data": "dates"}, "takes no --data_dir"), ({"encoding": "utf-16"}, "utf-16"),
     ({"embeddings": "a", "tokens": "subwords"}, "are of words"),
-    ({"embeddings": "a", "share_vocabulary": True}, "do not go with --share_vocabulary"), ({"dropout": -0.5}, "--dropout must be at least 0"),
+    ({"embeddings": "a", "share_vocabulary": True}, "do not go with --share_vocabulary"),
+    ({"dropout": -0.5}, "--dropout must be at least 0"),
     ({"scheduled_sampling": 0.5, "time_budget": 1.0}, "leaves their number open"),
     ({"scheduled_sampling": 0.5, "distribution": "sync"}, "training step of its own")])
 def test_bad_input(folder, flags, message):
