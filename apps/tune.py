@@ -17,7 +17,7 @@ from layers.checking import unknown_name
 APPS = {"image_classification": ("validation_accuracy", "max"),
         "language_model": ("validation_cross_entropy", "min"),
         "reinforcement": ("best_return", "max"),
-        "translation": ("validation_cross_entropy", "min")}
+        "translation": ("validation_token_accuracy", "max")}  # comparable whatever the label smoothing
 
 
 def define_flags(flag_values=flags.FLAGS):

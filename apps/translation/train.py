@@ -75,9 +75,11 @@ def make_task(config, splits):
     def compile_model(model, optimizer, config):
         model.compile(optimizer=optimizer, loss=loss, metrics=token_metrics(), jit_compile=config.jit_compile)
 
+    # The best epoch is that of the smallest loss, smoothing included: without it, a network that is sure of what it
+    # has learned well counts for less than one on the way there.
     return training.Task(
         splits=splits, build=build, compile=compile_model, loss=loss, representative=splits.representative,
-        monitor=("val_cross_entropy", "min"), plain=scheduled.plain,
+        monitor=("val_loss", "min"), plain=scheduled.plain,
         check_export=lambda model, format: check_export(model, format, spec),
         callbacks=lambda part: averaging.callbacks(part), end=lambda part, phase, model: averaging.finish(part, model))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from apps.common.fitting import read_history
 from apps.translation import averaging, pictures, predict, scoring, sequences, translating
 from apps.translation import data as data_lib
 from apps.translation import train as train_lib
@@ -57,6 +58,8 @@ def test_a_run_learns_and_leaves_everything(finished):
     for name in ("model.keras", "report.md", "plots/attention.png", "plots/curves.png", "export/settings.json",
                  "export/source/vocabulary.json", "export/target/vocabulary.json"):
         assert (finished / name).exists(), name
+    rows = read_history(finished / "history.csv")
+    assert metrics["best_epoch"] == 1 + min(rows, key=lambda row: (row["val_loss"], -row["epoch"]))["epoch"]
     text = (finished / "report.md").read_text()
     assert "tok:13a" in text and "By length of the source" in text and "| translation |" in text
 
