@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 BENCHMARKS = ("onednn", "throughput", "input_pipeline", "compression_overhead", "precision", "normalization_study",
-              "ensemble_study", "zoo_digits", "zoo_sequences", "distribution_speed --study=overhead",
+              "ensemble_study", "zoo_digits", "zoo_sequences", "step_rounding", "distribution_speed --study=overhead",
               "distribution_speed --study=straggler", "scaling_model --measure", "chaos", "stale_gradients",
               "federated_study", "date_translation", "transformer_speed", "environment_speed", "exploration_study",
               "reinforcement_learning", "go_rules", "zero_tic_tac_toe")
