@@ -5,7 +5,7 @@
     float16   float16          float32      half the size; graphics processors compute in float16
     dynamic   int8, per filter float32      a quarter of the size, no data needed; int8 where the kernel can
     int8      int8, per filter int8         integer processors; ranges from representative samples
-    int16     int8, per filter int16        the same where 8 bits are too few, as for a recurrent network's state;
+    int16     int8, per filter int16        the same where 8 bits are too few, as in the step of a recurrent network;
                                             LiteRT has it for fewer operators
     sparse    float32, no 0s   float32      pruned dense layers: only what is left of them is stored
 
