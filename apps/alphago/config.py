@@ -55,6 +55,8 @@ class ZeroConfig(TrainingConfig):
     first_window: int = field(20_000, "Positions in it before it grows with all that were played (Wu 2019). 0: it does "
                                       "not grow, and holds --window from the beginning.", minimum=0)
     reuse: float = field(4.0, "How often a position is learned from, on average.", above=0)
+    search_share: float = field(0.0, "Part of a value to learn that is the search's own; 0 in the paper, where it is "
+                                     "the game's result alone.", minimum=0, maximum=1)
     steps_per_generation: int = field(100, "Training steps between two updates of the player.", minimum=1)
     batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)
     learning_rate: float = field(0.03, "Learning rate of SGD; 0.3 of it from 60 % of the run on, a tenth from 85 %.",

@@ -28,6 +28,7 @@ class Replay:
         game: `Game` whose observations are planes of bool or 0 and 1.
         new_state: number -> states of so many new games.
         window: positions to learn from that are kept in memory; older ones stay on disk.
+        search_share: part of a value to learn that is the search's, the rest being the game's result.
         report: function that prints a line about a damaged shard, which is passed over.
 
     Attributes:
@@ -35,8 +36,9 @@ class Replay:
         num_games: games in the folder, those of damaged shards too.
     """
 
-    def __init__(self, folder, game, new_state, *, window, report=print):
+    def __init__(self, folder, game, new_state, *, window, search_share=0.0, report=print):
         self._folder, self.window, self._report = pathlib.Path(folder), window, report
+        self._search_share = search_share
         self._folder.mkdir(parents=True, exist_ok=True)
         self._positions = functools.partial(positions, game, new_state)
         self._waiting, self._counts = [], {}  # shards not played again yet; {first game of a shard: its positions}
@@ -98,7 +100,7 @@ class Replay:
 
         Returns:
             (planes float32 [B, N, N, C], {name: float32 [B, ...]}): "policy" [B, A], the shares of visits, "value"
-            [B, 1], the result for the side to move, and the outcomes of the game.
+            [B, 1], the result and the search's value for the side to move, and the outcomes of the game.
         """
         self._remember()
         rows = noise.integers(0, len(self), number)
@@ -142,6 +144,8 @@ class Replay:
         outcomes["value"] = (shard["result"] * first)[:, None]
         examples = {name: values.astype(np.float16)[game] * side.reshape(-1, *[1] * (values.ndim - 1))
                     for name, values in outcomes.items()}
+        share = np.float16(self._search_share)
+        examples["value"] = (1 - share) * examples["value"] + share * shard["search_value"][full][:, None]
         return examples | {"planes": planes, "policy": shard["target"]}
 
     def _paths(self):

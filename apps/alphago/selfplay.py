@@ -174,14 +174,13 @@ def _move(game, settings, play, fresh, gammas, seed):
     """Moves in the games that are ready: (`Play`, `Moves` without R)."""
     batch, is_opening = settings.games, play.number < play.opening
     roots = trees.rows(play.tree, tf.zeros([batch], tf.int32))
-    visits = tf.reduce_sum(roots.visits, axis=1)
     draws, policy = play.draws + 1, _policy(settings, play)
     if settings.is_gumbel:
         ready, action = tf.ones([batch], tf.bool), policy.choose(roots)
     else:
         wanted = tf.where(play.full, float(settings.simulations), float(settings.fast_simulations))
         is_known = tf.reduce_sum(play.noise * roots.visits, axis=1) > 0  # the move of an opening
-        ready = tf.where(is_opening, is_known, visits >= wanted)
+        ready = tf.where(is_opening, is_known, tf.reduce_sum(roots.visits, axis=1) >= wanted)
         temperature = tf.where(play.number < settings.sampled_moves, 1.0, 0.0)
         action = policy.choose(roots, temperature, _gumbel(settings, game.num_actions, seed, draws))
         action = tf.where(is_opening, tf.argmax(play.noise, axis=1, output_type=tf.int32), action)
@@ -189,8 +188,7 @@ def _move(game, settings, play, fresh, gammas, seed):
     tree, _ = trees.replant(play.tree, action)
     over, result = tree.over[:, 0], -tree.value[:, 0]
     over &= ready
-    made = Moves(action, tf.cast(policy.target(roots), tf.float16),
-                 tf.reduce_sum(roots.total, axis=1) / tf.maximum(visits, 1), play.full, over, result)
+    made = Moves(action, tf.cast(policy.target(roots), tf.float16), policy.value(roots), play.full, over, result)
     if settings.is_gumbel:
         tree = trees.without_visits(tree)
 

@@ -127,7 +127,8 @@ class Learner:
         self._restore()
         self._evaluator = networks.Evaluator(self._player)
         self._replay = replay.Replay(run.folder("replay"), setting.game, setting.new_state,
-                                     window=window_of(self._config, self._progress.positions))
+                                     window=window_of(self._config, self._progress.positions),
+                                     search_share=self._config.search_share)
         seed = [self._config.seed, self._progress.generation, self._replay.num_games]
         if self._config.actors:
             self._games = actors.Processes(self._config, run.folder("actors"), self._player.get_weights(), seed)

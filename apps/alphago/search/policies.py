@@ -73,6 +73,12 @@ class Puct:
         return tf.argmax(scaled, axis=1, output_type=tf.int32)
 
 
+    @staticmethod
+    def value(rows):
+        """float32 [B]: the mean of what the visits found, for the side to move."""
+        return tf.reduce_sum(rows.total, axis=1) / tf.maximum(tf.reduce_sum(rows.visits, axis=1), 1)
+
+
 class Gumbel:
     """Sequential halving at the root.
 
@@ -105,6 +111,11 @@ class Gumbel:
         legal, improved = rows.prior >= 0, self._improved_logits(rows)
         return tf.where(legal, tf.nn.softmax(tf.where(legal, improved, improved.dtype.min)), 0)
 
+    def value(self, rows):
+        """float32 [B]: the improved policy's, sum of target · completed q, for the side to move. The mean over visits
+        is lower: sequential halving visits moves that it is to find bad."""
+        return tf.reduce_sum(self.target(rows) * (2 * self._completed(rows) - 1), axis=1)
+
     def choose(self, rows, temperature=None, noise=None):
         """int32 [B]: of the most visited actions the one with the largest noise + logit + σ(q)."""
         most = tf.reduce_max(rows.visits, axis=1)
@@ -115,15 +126,20 @@ class Gumbel:
         return tf.where(rows.visits == tf.cast(wanted, tf.float32)[:, None], self._noise + improved, _NEVER)
 
     def _improved_logits(self, rows):
-        legal, tried = rows.prior >= 0, rows.visits > 0
+        most = tf.reduce_max(rows.visits, axis=1, keepdims=True)
+        improved = rows.logits + (self._offset + most) * self._scale * self._completed(rows)
+        return tf.where(rows.prior >= 0, improved, _NEVER)
+
+    @staticmethod
+    def _completed(rows):
+        """q [B, A] in [0, 1], of moves that were not tried the mixed value (appendix D)."""
+        tried = rows.visits > 0
         value = rows.total / tf.maximum(rows.visits, 1)
         number = tf.reduce_sum(rows.visits, axis=1)
         weight = tf.where(tried, tf.maximum(rows.prior, 1e-30), 0)
         mean = tf.reduce_sum(weight * value, axis=1) / tf.maximum(tf.reduce_sum(weight, axis=1), 1e-30)
-        mixed = (rows.value + number * tf.where(number > 0, mean, 0)) / (1 + number)  # appendix D
-        completed = (tf.where(tried, value, mixed[:, None]) + 1) / 2
-        most = tf.reduce_max(rows.visits, axis=1, keepdims=True)
-        return tf.where(legal, rows.logits + (self._offset + most) * self._scale * completed, _NEVER)
+        mixed = (rows.value + number * tf.where(number > 0, mean, 0)) / (1 + number)
+        return (tf.where(tried, value, mixed[:, None]) + 1) / 2
 
 
 @functools.cache

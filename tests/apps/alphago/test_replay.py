@@ -75,6 +75,15 @@ def test_what_comes_out_is_what_was_played(tmp_path, kind, number):
                                   store.sample(5, np.random.default_rng(1))[0])
 
 
+def test_a_share_of_the_search_s_value(tmp_path):
+    games = random_games("tic_tac_toe", 10)
+    store = replay.Replay(tmp_path, *KINDS["tic_tac_toe"], window=10**6, search_share=0.25)
+    store.add(games)
+    expected = {round(0.75 * game.result * (-1) ** number + 0.25 * value, 2) for game in games
+                for number, (value, full) in enumerate(zip(game.values, game.full)) if full}
+    assert {round(row[2], 2) for row in sampled(store)} == expected
+
+
 def test_the_window(tmp_path):
     games = random_games("tic_tac_toe", 40)
     store = replay.Replay(tmp_path, *KINDS["tic_tac_toe"], window=30)

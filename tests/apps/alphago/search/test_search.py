@@ -240,6 +240,22 @@ def test_sequential_halving():
     assert [tree.visits[i, 0, a].numpy() for i, a in enumerate(chosen)] == visits[:, 0].tolist()
 
 
+def test_the_value_is_that_of_the_improved_policy():
+    """Danihelka et al. 2022, appendix D, in NumPy: mixed value for moves not tried, expectation under equation 11."""
+    prior, visits = np.array([0.5, 0.3, 0.2, 0.0]), np.array([3.0, 1, 0, 0])
+    total, value = np.array([0.9, -0.4, 0, 0]), 0.1
+    row = trees.Rows(*(tf.constant(part[None], tf.float32) for part in (
+        np.where(prior > 0, prior, -1), np.log(np.maximum(prior, 1e-9)), visits, total)), tf.constant([value]))
+    q = np.array([0.3, -0.4, 0, 0])
+    mean = (0.5 * 0.3 + 0.3 * -0.4) / 0.8
+    q[2] = (value + 4 * mean) / 5
+    improved = prior * np.exp((50 + 3) * (q + 1) / 2 - 53 / 2 - 8)
+    policy = policies.Gumbel(noise=tf.zeros([1, 4]), num_simulations=4)
+    np.testing.assert_allclose(policy.target(row)[0], improved / improved.sum(), atol=1e-6)
+    np.testing.assert_allclose(policy.value(row)[0], improved @ q / improved.sum(), atol=1e-6)
+    np.testing.assert_allclose(policies.Puct.value(row)[0], 0.5 / 4, atol=1e-6)
+
+
 @pytest.mark.parametrize("moves", [2, pytest.param(20, marks=pytest.mark.conformance)])
 def test_what_stays_of_a_tree_is_what_a_search_from_there_finds(moves):
     """The nodes under a child are those of a search from it with as many simulations."""
