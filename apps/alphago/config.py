@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from apps.alphago.networks import PRESETS
+from apps.alphago.networks import HEADS, PRESETS
 from apps.alphago.selfplay import POLICIES
 from apps.common.config import Range, TrainingConfig, field
 from apps.common.training import SupervisedConfig
@@ -25,6 +25,8 @@ class ZeroConfig(TrainingConfig):
     model: str = field("zero_4x48", f"Network, blocks x filters: {', '.join(PRESETS)}; others as zero_<b>x<f>.")
     pooling_every: int = field(2, "Each so manieth block sees the whole board. 0: none, as in the paper.", minimum=0)
     hidden: int = field(64, "Units of the value head; 256 in the paper.", minimum=1)
+    heads: str = field("pooled", "pooled: a logit a point by convolution, pass and value from what is pooled over the "
+                                 "board; dense: the paper's.", choices=HEADS)
     ownership: bool = field(True, "A head that learns whose each point will be. Go only.")
     score: bool = field(False, "A head that learns the margin. Go only.")
 
@@ -114,6 +116,8 @@ class GamesConfig(SupervisedConfig):
     pooling_every: int = field(-1, "Each so manieth block sees the whole board; 0: none. -1: 2, or the run's.",
                                minimum=-1)
     hidden: int = field(0, "Units of the value head; 256 in the paper. 0: 64, or the run's.", minimum=0)
+    heads: str = field("", "Heads of policy and value: pooled or dense. Empty: pooled, or the run's.",
+                       choices=("", *HEADS))
     value_weight: float = field(-1.0, "Weight of the value's loss. -1: of records 0.01, as in the paper, so that the "
                                       "value does not learn games by heart; of a replay 1.", maximum=100)
     batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)

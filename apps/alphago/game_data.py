@@ -123,7 +123,8 @@ def read_replay(config):
                          f"--size={config.size}.")
     setting = settings.setting_of(theirs.replace(
         model=config.model or theirs.model, hidden=config.hidden or theirs.hidden,
-        pooling_every=theirs.pooling_every if config.pooling_every < 0 else config.pooling_every))
+        pooling_every=theirs.pooling_every if config.pooling_every < 0 else config.pooling_every,
+        heads=config.heads or theirs.heads))
     store = replay.Replay(pathlib.Path(config.data_dir) / "replay", setting.game, setting.new_state,
                           window=config.window)
     planes, targets = store.examples()
@@ -147,7 +148,7 @@ def read_sgf(config):
     structure = networks.Structure(
         size=rules.size, num_actions=rules.num_points + 1, planes=features.NUM_ZERO_PLANES, blocks=blocks,
         filters=filters, pooling_every=DEFAULT_POOLING if config.pooling_every < 0 else config.pooling_every,
-        hidden=config.hidden or DEFAULT_HIDDEN)
+        hidden=config.hidden or DEFAULT_HIDDEN, heads=config.heads or networks.HEADS[0])
     records, bad = {part: [] for part in PARTS}, []
     for name, content in _files(config.data_dir):
         try:

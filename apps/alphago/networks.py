@@ -32,6 +32,7 @@ class Structure:
         filters: of every convolution of the tower.
         pooling_every: each so manieth block sees the mean and the largest value over the board; 0: none does.
         hidden: units of the value head.
+        heads: one of `HEADS`.
         ownership: whether there is a head for whose each point will be.
         score: whether there is a head for the margin.
     """
@@ -43,10 +44,14 @@ class Structure:
     filters: int = 64
     pooling_every: int = 0
     hidden: int = 256
+    heads: str = "dense"
     ownership: bool = False
     score: bool = False
 
 
+# "dense", the paper's: policy and value from two channels and one, each point with weights of its own. "pooled" (after
+# Wu 2019): a logit for each point by a 1x1 convolution, the pass and the value from what is pooled over the board.
+HEADS = ("pooled", "dense")
 # blocks, filters. The last two are the paper's; it counts the first convolution as a block.
 PRESETS = {"zero_3x32": (3, 32), "zero_4x48": (4, 48), "zero_6x64": (6, 64), "zero_10x128": (10, 128),
            "zero_19x256": (19, 256), "zero_39x256": (39, 256)}
@@ -77,10 +82,19 @@ def _forward(structure, x, ops):
             seen = ops.convolve(x, f"{name}_seen", structure.filters // 2, 1, True)
             y = ops.add_relu(y, ops.dense(ops.mean_and_largest(seen), f"{name}_dense", structure.filters))
         x = ops.add_relu(x, ops.convolve(y, f"{name}_2", structure.filters, 3, False))
-    policy = ops.flat(ops.convolve(x, "policy", 2, 1, True))
-    hidden = ops.dense(ops.flat(ops.convolve(x, "value", 1, 1, True)), "value_hidden", structure.hidden, "relu")
-    outputs = {"policy": ops.dense(policy, "policy_dense", structure.num_actions),
-               "value": ops.dense(hidden, "value_dense", 1, "tanh")}
+    if structure.heads == "pooled":
+        policy = ops.convolve(x, "policy", structure.filters // 2, 1, True)
+        logits = [ops.flat(ops.dense(policy, "policy_points", 1))]
+        if structure.num_actions > structure.size**2:
+            logits.append(ops.dense(ops.mean_and_largest(policy), "policy_pass", structure.num_actions
+                                    - structure.size**2))
+        logits = ops.concatenate(logits)
+        value = ops.mean_and_largest(ops.convolve(x, "value", structure.filters // 2, 1, True))
+    else:
+        logits = ops.dense(ops.flat(ops.convolve(x, "policy", 2, 1, True)), "policy_dense", structure.num_actions)
+        value = ops.flat(ops.convolve(x, "value", 1, 1, True))
+    hidden = ops.dense(value, "value_hidden", structure.hidden, "relu")
+    outputs = {"policy": logits, "value": ops.dense(hidden, "value_dense", 1, "tanh")}
     if structure.ownership:
         outputs["ownership"] = ops.dense(x, "ownership_dense", 1, "tanh")
     if structure.score:
@@ -115,6 +129,10 @@ class _Layers:
         return keras.layers.Flatten()(x)
 
     @staticmethod
+    def concatenate(parts):
+        return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+
+    @staticmethod
     def mean_and_largest(x):
         """[B, 2 C] of [B, N, N, C]."""
         pooled = keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)
@@ -128,15 +146,16 @@ def structure_of(model):
         ValueError: it is another model.
     """
     layers = {layer.name: layer for layer in model.layers}
-    if "stem_conv" not in layers or "policy_dense" not in layers:
-        raise ValueError(f"{model.name!r} is no network of AlphaGo Zero: expected layers stem_conv and policy_dense, "
+    if not {"stem_conv", "policy_conv", "value_dense"} <= set(layers):
+        raise ValueError(f"{model.name!r} is no network of AlphaGo Zero: expected layers stem_conv and policy_conv, "
                          f"received {', '.join(list(layers)[:4])}, ….")
     size, planes = layers["planes"].input_shape[0][1], layers["planes"].input_shape[0][3]
     blocks = max(int(found[1]) for name in layers if (found := re.fullmatch(r"block_(\d+)_1_conv", name)))
     pooled = sorted(int(found[1]) for name in layers if (found := re.fullmatch(r"block_(\d+)_seen_conv", name)))
-    return Structure(size=size, num_actions=layers["policy_dense"].units, planes=planes, blocks=blocks,
+    return Structure(size=size, num_actions=layers["policy"].output_shape[-1], planes=planes, blocks=blocks,
                      filters=layers["stem_conv"].filters, pooling_every=pooled[0] if pooled else 0,
-                     hidden=layers["value_hidden"].units, ownership="ownership_dense" in layers,
+                     hidden=layers["value_hidden"].units,
+                     heads="dense" if "policy_dense" in layers else "pooled", ownership="ownership_dense" in layers,
                      score="score_dense" in layers)
 
 
@@ -226,6 +245,11 @@ class _Folded:
     def flat(x):
         """As of `_Layers`."""
         return tf.reshape(x, [-1, np.prod(x.shape[1:])])
+
+    @staticmethod
+    def concatenate(parts):
+        """As of `_Layers`."""
+        return tf.concat(parts, axis=-1)
 
     @staticmethod
     def mean_and_largest(x):

@@ -40,7 +40,8 @@ def setting_of(config):
         ValueError: unknown network, or a board of no legal size.
     """
     blocks, filters = blocks_and_filters(config.model)
-    shared = {"blocks": blocks, "filters": filters, "pooling_every": config.pooling_every, "hidden": config.hidden}
+    shared = {"blocks": blocks, "filters": filters, "pooling_every": config.pooling_every, "hidden": config.hidden,
+              "heads": config.heads}
     if config.game == "tic_tac_toe":
         structure = networks.Structure(size=3, num_actions=9, planes=2, **shared)
         return Setting(games.tic_tac_toe(), games.empty_marks, structure)

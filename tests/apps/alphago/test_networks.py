@@ -29,7 +29,9 @@ def settled(structure):
 
 
 STRUCTURES = [Structure(blocks=2, filters=16), Structure(size=5, num_actions=26, blocks=3, filters=8, pooling_every=2),
-              Structure(size=13, num_actions=170, blocks=1, filters=8, ownership=True, score=True, pooling_every=1)]
+              Structure(size=13, num_actions=170, blocks=1, filters=8, ownership=True, score=True, pooling_every=1),
+              Structure(size=9, blocks=1, filters=8, heads="pooled", ownership=True),
+              Structure(size=3, num_actions=9, planes=2, blocks=1, filters=8, heads="pooled")]
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=str)

@@ -150,7 +150,8 @@ def test_a_replay_is_cut_by_age(played):
     total = splits.train.num_examples + splits.validation.num_examples + splits.test.num_examples
     assert splits.test.num_examples == pytest.approx(0.1 * total, abs=1)
     assert splits.spec.structure == networks.Structure(
-        size=SIZE, num_actions=26, planes=17, blocks=1, filters=8, pooling_every=2, hidden=8, ownership=True)
+        size=SIZE, num_actions=26, planes=17, blocks=1, filters=8, pooling_every=2, hidden=8, heads="pooled",
+        ownership=True)
     _, targets = next(iter(splits.train()))
     assert set(targets) == {"policy", "value", "ownership"}
     with pytest.raises(ValueError, match="was played on 5 points a side; received --size=9"):
@@ -169,8 +170,8 @@ def test_from_records_to_a_file_that_plays(folder, tmp_path):
 
 def test_distillation_is_refused(folder, tmp_path):
     teacher = tmp_path / "teacher.keras"
-    networks.build(networks.Structure(size=SIZE, num_actions=26, blocks=1, filters=8, pooling_every=2, hidden=8)).save(
-        teacher)
+    networks.build(networks.Structure(size=SIZE, num_actions=26, blocks=1, filters=8, pooling_every=2, hidden=8,
+                                      heads="pooled")).save(teacher)
     with pytest.raises(ValueError, match="'zero' has 2 outputs"):
         train_games.train(config(folder, workdir=str(tmp_path / "run"), compression="distill",
                                  distill_teacher=str(teacher)))
