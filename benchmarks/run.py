@@ -4,7 +4,8 @@
 
 By themselves are run: those that need a data set (`--data_dir`), `cifar_table`, `deviation_pruning`, `dense_pruning`,
 `low_bit_table`, `distillation_study`, `compression_chain`, `async_accuracy`, `translation_table`, `character_models`,
-`vanishing_gradients`; and those beside other programs (`--peers_python`), `search_benchmark`, `reinforcement_speed`.
+`vanishing_gradients`; and those beside other programs, `search_benchmark`, `reinforcement_speed` (`--peers_python`) and
+`zero_go --size=9` (GNU Go).
 """
 
 import argparse
@@ -15,7 +16,7 @@ BENCHMARKS = ("onednn", "throughput", "input_pipeline", "compression_overhead", 
               "ensemble_study", "zoo_digits", "zoo_sequences", "step_rounding", "distribution_speed --study=overhead",
               "distribution_speed --study=straggler", "scaling_model --measure", "chaos", "stale_gradients",
               "federated_study", "date_translation", "transformer_speed", "environment_speed", "exploration_study",
-              "reinforcement_learning", "go_rules", "zero_tic_tac_toe")
+              "reinforcement_learning", "go_rules", "zero_tic_tac_toe", "zero_go --size=5")
 
 
 def main():
