@@ -52,6 +52,7 @@ class Structure:
 # "dense", the paper's: policy and value from two channels and one, each point with weights of its own. "pooled" (after
 # Wu 2019): a logit for each point by a 1x1 convolution, the pass and the value from what is pooled over the board.
 HEADS = ("pooled", "dense")
+_LAST = ("policy_dense", "policy_points", "policy_pass", "value_dense", "ownership_dense", "score_dense")
 # blocks, filters. The last two are the paper's; it counts the first convolution as a block.
 PRESETS = {"zero_3x32": (3, 32), "zero_4x48": (4, 48), "zero_6x64": (6, 64), "zero_10x128": (10, 128),
            "zero_19x256": (19, 256), "zero_39x256": (39, 256)}
@@ -115,7 +116,10 @@ class _Layers:
 
     @staticmethod
     def dense(x, name, units, activation=None):
-        return keras.layers.Dense(units, activation, name=name)(x)
+        # All moves equal and nobody ahead: before normalisation has seen anything, values would be near -1 and 1, and
+        # a network that learns its own search's values stays there.
+        start = "zeros" if name in _LAST else "glorot_uniform"
+        return keras.layers.Dense(units, activation, kernel_initializer=start, name=name)(x)
 
     @staticmethod
     def add_relu(x, y):

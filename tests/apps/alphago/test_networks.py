@@ -25,6 +25,8 @@ def settled(structure):
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([noise.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+        elif isinstance(layer, keras.layers.Dense) and not layer.kernel.numpy().any():
+            layer.set_weights([noise.normal(0, 0.1, weight.shape) for weight in layer.get_weights()])
     return model
 
 
@@ -51,6 +53,13 @@ def test_an_evaluator_computes_what_the_model_does(structure, use_winograd, tmp_
     np.testing.assert_allclose(logits, expected["policy"], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(value, expected["value"][:, 0], atol=1e-4)
     assert program.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("heads", networks.HEADS)
+def test_a_new_network_prefers_nothing(heads):
+    outputs = networks.build(Structure(blocks=1, filters=8, heads=heads, ownership=True, score=True))(
+        tf.random.stateless_uniform([2, 9, 9, 17], [0, 1]))
+    assert all(not outputs[name].numpy().any() for name in ("policy", "value", "ownership", "score"))
 
 
 def test_parameters_of_the_paper():

@@ -25,9 +25,9 @@ SETTINGS = SearchSettings(simulations=64, leaves=4, capacity=200, margin_share=0
 def model():
     keras.utils.set_random_seed(1)
     made = networks.build(networks.Structure(size=5, num_actions=26, blocks=1, filters=8, hidden=8))
-    for layer in made.layers:  # an untrained head says too little for moves to differ
+    for layer in made.layers:  # an untrained head says nothing
         if isinstance(layer, keras.layers.Dense):
-            layer.kernel.assign(layer.kernel * 5)
+            layer.kernel.assign(5 * keras.initializers.GlorotUniform(seed=1)(layer.kernel.shape))
     return made
 
 
