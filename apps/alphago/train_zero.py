@@ -9,7 +9,6 @@ same command goes on there.
 
 import collections
 import contextlib
-import csv
 import dataclasses
 import itertools
 import time
@@ -246,10 +245,7 @@ class Learner:
                   f"Elo {progress.elo:.0f}", flush=True)
         progress.ladder.append({"generation": progress.generation, "minutes": progress.seconds / 60,
                                 "games": progress.games, "elo": progress.elo, "share": share})
-        with open(self._run.path / "ladder.csv", "w", newline="") as file:
-            rows = csv.DictWriter(file, progress.ladder[0])
-            rows.writeheader()
-            rows.writerows(progress.ladder)
+        fitting.write_history(self._run.path / "ladder.csv", progress.ladder)
         self._rung = self._player.get_weights()
         self._player.save(self._run.folder("rungs") / f"{progress.generation:05d}.keras")
 

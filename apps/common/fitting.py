@@ -230,18 +230,23 @@ class History(keras.callbacks.Callback):
         rate = rate(self.model.optimizer.iterations) if callable(rate) else rate
         rate = float(tf.convert_to_tensor(rate))
         rows.append({"epoch": epoch, "learning_rate": rate, **{k: float(v) for k, v in (logs or {}).items()}})
-        text = io.StringIO()
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(text.getvalue())
-        os.replace(temporary, self.path)
+        write_history(self.path, rows)
+
+
+def write_history(path, rows):
+    """Writes dictionaries of numbers as CSV, whole or not at all; None stands as nothing."""
+    path, text = pathlib.Path(path), io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text.getvalue())
+    os.replace(temporary, path)
 
 
 def read_history(path):
-    """Rows of a `history.csv` as dictionaries of numbers; no rows when there is no file."""
+    """Rows that `write_history` wrote as dictionaries of numbers; no rows when there is no file."""
     path = pathlib.Path(path)
     if not path.exists():
         return []

@@ -99,7 +99,7 @@ def test_the_network_learns(tmp_path):
         train_zero.train(config(tmp_path / "run", epochs=6, steps_per_generation=40, rate_every=0,
                                 gate=0.01, gate_games=4))
     assert rows[-1]["policy_loss"] < rows[0]["policy_loss"] - 0.2 < np.log(9)
-    assert rows[-1]["value_loss"] < 0.95 * rows[0]["value_loss"]
+    assert rows[-1]["value_loss"] < 0.92 * rows[0]["value_loss"]
 
 
 @pytest.mark.parametrize("changes, words", [
