@@ -1,6 +1,6 @@
 """Every family of the zoo, trained on digits at reduced width, in every format: does the exported file decide the same?
 
-    python -m benchmarks.zoo_digits [--folder=runs/zoo] [--epochs=25] [--quantize_epochs=4]
+    python -m benchmarks.zoo_digits [--folder=runs/zoo] [--epochs=25] [--quantize_epochs=10]
 
 For each network: the largest relative difference of LiteRT's float32 logits from Keras', and the share of the 360 test
 images on which each exported file and Keras name the same class. Targets: 1e-4, and 98 % for int8. Then each is trained
@@ -40,7 +40,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="runs/zoo")
     parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--quantize_epochs", type=int, default=4)
+    parser.add_argument("--quantize_epochs", type=int, default=10)
     parser.add_argument("--models", default=",".join(WIDTHS))
     options = parser.parse_args()
     folder = pathlib.Path(options.folder)

@@ -206,7 +206,7 @@ def _act(config, folder, seed, parent, beat):
     workdir.prepare_runtime(config)
     setting = settings.setting_of(config)
     model = networks.build(setting.structure)
-    evaluator, seen = networks.Evaluator(model), None
+    evaluator, seen = networks.Evaluator(model, symmetric=config.symmetric), None
     playing, sums = SelfPlay(setting, evaluator, settings.self_play_of(config, setting), seed), collections.Counter()
     share = config.positions_per_generation / config.actors
     while True:

@@ -12,13 +12,16 @@ from apps.alphago.search.tree import Game
 _LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]])
 
 
-def go_game(rules, margin_share=0.0):
+def go_game(rules, margin_share=0.0, *, first_pass=0, losing_pass=1.0):
     """Go under `apps.alphago.go.rules.Rules`, seen through AlphaGo Zero's planes [B, N, N, 17], float32.
 
     Args:
         rules: see there.
         margin_share: part m of a game's value that the margin makes: (1 - m) sign(margin) + m margin / points, at most
             1. With some, who has won or lost goes on playing well. Below a half, so that a win is always above 0.
+        first_pass: a search considers no pass before so many moves, where a stone can be played.
+        losing_pass: nor one that would end the game and lose it, unless the network's value is less than this. A search
+            that has to try that answer to a pass finds the pass better than it is.
 
     Its outcomes are "ownership" [B, N, N, 1], -1, 0 or 1, and "score" [B, 1], points.
     """
@@ -34,9 +37,18 @@ def go_game(rules, margin_share=0.0):
         owner = tf.cast(tf.reshape(go.ownership(rules, state), [-1, rules.size, rules.size, 1]), tf.float32)
         return {"ownership": owner * turn[:, None, None, None], "score": (go.score(rules, state) * turn)[:, None]}
 
+    def sensible(state, legal, value):
+        early, asked = state.moves < first_pass, state.passes == 1
+        margin = go.score(rules, state, asked) * tf.cast(state.turn, tf.float32)
+        gives_up = asked & (margin < 0) & (value >= losing_pass)
+        passes = ~(early | gives_up) | ~tf.reduce_any(legal[:, :-1], axis=1)
+        return tf.concat([legal[:, :-1], passes[:, None]], axis=1)
+
+    considered = {"sensible": sensible} if first_pass or losing_pass < 1 else {}
     return Game(num_actions=rules.num_points + 1, step=lambda state, action: go.play(rules, state, action),
                 legal=lambda state: go.legal(rules, state), result=result,
-                observe=lambda state: tf.cast(features.zero_planes(rules, state), tf.float32), outcome=outcome)
+                observe=lambda state: tf.cast(features.zero_planes(rules, state), tf.float32), outcome=outcome,
+                **considered)
 
 
 class Marks(typing.NamedTuple):

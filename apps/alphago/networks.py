@@ -8,6 +8,7 @@ After the paper: global pooling, ownership and score (Wu 2019, arXiv 1902.10565)
 """
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.alphago import winograd
+from apps.alphago.go import features
 from strategies.export import litert
 
 _EPSILON = 1e-5
@@ -111,7 +113,9 @@ class _Layers:
         """Convolution and normalisation, and ReLU where wanted."""
         x = keras.layers.Conv2D(filters, size, padding="same", use_bias=False, kernel_initializer="he_normal",
                                 name=f"{name}_conv")(x)
-        x = keras.layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_norm")(x)
+        # The first games after 100 steps are not to be played with statistics of the beginning: a batch has thousands of
+        # points, so few batches say enough.
+        x = keras.layers.BatchNormalization(momentum=0.9, epsilon=_EPSILON, name=f"{name}_norm")(x)
         return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
     @staticmethod
@@ -169,11 +173,13 @@ class Evaluator(tf.Module):
     Args:
         model: from `build`.
         use_winograd: whether 3x3 convolutions are computed so.
+        symmetric: whether each position is seen under one of the eight symmetries of the board, which one being drawn
+            by its stones.
     """
 
-    def __init__(self, model, *, use_winograd=True):
+    def __init__(self, model, *, use_winograd=True, symmetric=False):
         super().__init__(name="evaluator")
-        self._structure, self._winograd = structure_of(model), use_winograd
+        self._structure, self._winograd, self._symmetric = structure_of(model), use_winograd, symmetric
         self._weights = {name: [tf.Variable(value, trainable=False) for value in values]
                          for name, values in self._folded(model).items()}
 
@@ -193,7 +199,8 @@ class Evaluator(tf.Module):
 
     def bound(self, values):
         """The same network with other weights, `values` of an evaluator of the same structure, as a function."""
-        return _Folded(self._structure, values, self._winograd)
+        network = _Folded(self._structure, values, self._winograd)
+        return functools.partial(_under_symmetries, self._structure, network) if self._symmetric else network
 
     def _folded(self, model):
         """{name: float32 arrays [kernel, bias]}, batch normalisation folded into both."""
@@ -212,6 +219,16 @@ class Evaluator(tf.Module):
             elif isinstance(layer, keras.layers.Dense):
                 found[layer.name] = [layer.kernel.numpy().astype(np.float32), layer.bias.numpy().astype(np.float32)]
         return found
+
+
+def _under_symmetries(structure, network, planes):
+    """What a network says of planes [B, N, N, C] that it sees under a symmetry each."""
+    # Whole numbers, so that every way to add them up gives the same.
+    numbers = np.random.default_rng(0).integers(0, 1024, [structure.size, structure.size, 2]).astype(np.float32)
+    symmetry = tf.cast(tf.reduce_sum(planes[..., :2] * numbers, axis=[1, 2, 3]), tf.int32) % features.NUM_SYMMETRIES
+    logits, value = network(features.transform_planes(structure.size, planes, symmetry))
+    source = tf.gather(features.inverse_symmetries(structure.size)[:, :structure.num_actions], symmetry)
+    return tf.gather(logits, source, batch_dims=1), value
 
 
 class _Folded:

@@ -28,7 +28,8 @@ class Replay:
         game: `Game` whose observations are planes of bool or 0 and 1.
         new_state: number -> states of so many new games.
         window: positions to learn from that are kept in memory; older ones stay on disk.
-        search_share: part of a value to learn that is the search's, the rest being the game's result.
+        value_lambda: of the return that a value learns: after each move the part 1 - lambda is the search's value of the
+            position it came from, as in TD(lambda) (Sutton & Barto, section 12.1). 1: the game's result.
         report: function that prints a line about a damaged shard, which is passed over.
 
     Attributes:
@@ -36,9 +37,9 @@ class Replay:
         num_games: games in the folder, those of damaged shards too.
     """
 
-    def __init__(self, folder, game, new_state, *, window, search_share=0.0, report=print):
+    def __init__(self, folder, game, new_state, *, window, value_lambda=1.0, report=print):
         self._folder, self.window, self._report = pathlib.Path(folder), window, report
-        self._search_share = search_share
+        self._lambda = value_lambda
         self._folder.mkdir(parents=True, exist_ok=True)
         self._positions = functools.partial(positions, game, new_state)
         self._waiting, self._counts = [], {}  # shards not played again yet; {first game of a shard: its positions}
@@ -144,8 +145,9 @@ class Replay:
         outcomes["value"] = (shard["result"] * first)[:, None]
         examples = {name: values.astype(np.float16)[game] * side.reshape(-1, *[1] * (values.ndim - 1))
                     for name, values in outcomes.items()}
-        share = np.float16(self._search_share)
-        examples["value"] = (1 - share) * examples["value"] + share * shard["search_value"][full][:, None]
+        if self._lambda < 1:
+            returns = lambda_returns(shard["search_value"], lengths, shard["result"] * first, self._lambda)
+            examples["value"] = returns[full][:, None].astype(np.float16)
         return examples | {"planes": planes, "policy": shard["target"]}
 
     def _paths(self):
@@ -157,6 +159,28 @@ class Replay:
         except checkpoint.CheckpointError as error:
             self._report(f"{error}. Its games are passed over.")
             return None
+
+
+def lambda_returns(values, lengths, results, share):
+    """The lambda-return of each move of games, for the side that moved, float32 [M].
+
+    G = (1 - lambda) v - lambda G of the next move, whose side is the other one; after the last move comes the result.
+
+    Args:
+        values: float [M], the searches' values, those of all games one after another.
+        lengths: int [G].
+        results: float [G], for the side that would move after the last move.
+        share: lambda.
+    """
+    ends, returns = np.cumsum(lengths), np.zeros(len(values), np.float32)
+    after = np.asarray(results, np.float32)
+    for back in range(1, max(lengths) + 1):
+        running = np.asarray(lengths) >= back
+        rows = (ends - back)[running]
+        after = np.where(running, after, 0)
+        after[running] = (1 - share) * values[rows] - share * after[running]
+        returns[rows] = after[running]
+    return returns
 
 
 def shard_of(games):

@@ -49,7 +49,9 @@ def setting_of(config):
     structure = networks.Structure(size=config.size, num_actions=rules.num_points + 1,
                                    planes=features.NUM_ZERO_PLANES, ownership=config.ownership, score=config.score,
                                    **shared)
-    return Setting(games.go_game(rules, config.margin_share), functools.partial(go.new, rules), structure, rules)
+    first_pass = rules.num_points // 2 if config.first_pass < 0 else config.first_pass
+    game = games.go_game(rules, config.margin_share, first_pass=first_pass, losing_pass=config.losing_pass)
+    return Setting(game, functools.partial(go.new, rules), structure, rules)
 
 
 def blocks_and_filters(name):

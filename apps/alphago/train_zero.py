@@ -124,10 +124,10 @@ class Learner:
         self._player = copy_model(strategy.gather(model))  # the weights that play
         self._rung = None  # weights of the ladder's last rung
         self._restore()
-        self._evaluator = networks.Evaluator(self._player)
+        self._evaluator = networks.Evaluator(self._player, symmetric=self._config.symmetric)
         self._replay = replay.Replay(run.folder("replay"), setting.game, setting.new_state,
                                      window=window_of(self._config, self._progress.positions),
-                                     search_share=self._config.search_share)
+                                     value_lambda=self._config.value_lambda)
         seed = [self._config.seed, self._progress.generation, self._replay.num_games]
         if self._config.actors:
             self._games = actors.Processes(self._config, run.folder("actors"), self._player.get_weights(), seed)

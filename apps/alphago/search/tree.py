@@ -23,6 +23,8 @@ class Game(typing.NamedTuple):
         legal: state -> bool [B, A].
         result: state -> (over bool [B], value float32 [B] for the side to move, which counts where it is over).
         observe: state -> input of the network.
+        sensible: (state, legal bool [B, A], the network's value float32 [B]) -> bool [B, A]: the legal moves that a
+            search considers.
         outcome: what else a network may learn from the last position of a game: state -> {name: float32 [B, ...]} for
             the side to move; the other side has the negative.
     """
@@ -32,6 +34,7 @@ class Game(typing.NamedTuple):
     legal: typing.Callable
     result: typing.Callable
     observe: typing.Callable
+    sensible: typing.Callable = lambda state, legal, value: legal
     outcome: typing.Callable = lambda state: {}
 
 
@@ -43,7 +46,7 @@ class Tree(typing.NamedTuple):
         parent: int32 [B, N + 1], -1 for the root.
         action: int32 [B, N + 1], the action that led to a node.
         child: int32 [B, N + 1, A], -1 where an action has not been tried.
-        prior: float32 [B, N + 1, A], the network's probabilities, -1 for illegal actions.
+        prior: float32 [B, N + 1, A], the network's probabilities, -1 for actions that are illegal or not considered.
         logits: float32 [B, N + 1, A], the network's logits.
         visits: float32 [B, N + 1, A], how often an action was searched.
         total: float32 [B, N + 1, A], sum of the values that came back, for the side that chose the action.
@@ -113,7 +116,7 @@ def without_visits(tree):
 def evaluate(game, network, state):
     """(logits [B, A], prior [B, A], value [B], over [B]) of states."""
     logits, value = network(game.observe(state))
-    legal = game.legal(state)
+    legal = game.sensible(state, game.legal(state), value)
     over, result = game.result(state)
     prior = tf.where(legal, tf.nn.softmax(tf.where(legal, logits, logits.dtype.min)), ILLEGAL)
     return logits, prior, tf.where(over, result, value), over

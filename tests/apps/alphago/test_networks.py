@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.alphago import networks, winograd
+from apps.alphago.go import features
 from apps.alphago.networks import Evaluator, Structure
 
 
@@ -77,3 +78,21 @@ def test_parameters_of_the_paper():
 def test_another_model_is_refused():
     with pytest.raises(ValueError, match="is no network of AlphaGo Zero: expected layers stem_conv"):
         networks.structure_of(keras.Sequential([keras.layers.Dense(3, input_shape=[2])]))
+
+
+@pytest.mark.parametrize("structure", [structure for structure in STRUCTURES if structure.size in (3, 9)], ids=str)
+def test_positions_are_seen_under_symmetries(structure):
+    model, size = settled(structure), structure.size
+    planes = tf.cast(tf.random.stateless_uniform([48, size, size, structure.planes], [0, 1]) > 0.7, tf.float32)
+    logits, value = tf.function(Evaluator(model, symmetric=True), jit_compile=True)(planes)
+    seen = []
+    for symmetry in range(8):
+        image = model(features.transform_planes(size, planes, tf.fill([48], symmetry)))
+        policy = image["policy"]
+        back = features.inverse_symmetries(size)[symmetry, :structure.num_actions]
+        same = np.isclose(tf.gather(policy, back, axis=1), logits, rtol=1e-3, atol=1e-3).all(axis=1)
+        seen.append(same & np.isclose(image["value"][:, 0], value, atol=1e-4))
+    assert np.any(seen, axis=0).all()
+    assert np.any(seen, axis=1).sum() == 8  # of 48 positions
+    again = Evaluator(model, symmetric=True)(planes[:5])
+    np.testing.assert_allclose(again[0], logits[:5], rtol=1e-3, atol=1e-3)

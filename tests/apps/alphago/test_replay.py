@@ -75,13 +75,22 @@ def test_what_comes_out_is_what_was_played(tmp_path, kind, number):
                                   store.sample(5, np.random.default_rng(1))[0])
 
 
-def test_a_share_of_the_search_s_value(tmp_path):
-    games = random_games("tic_tac_toe", 10)
-    store = replay.Replay(tmp_path, *KINDS["tic_tac_toe"], window=10**6, search_share=0.25)
+def test_lambda_returns(tmp_path):
+    games, share = random_games("tic_tac_toe", 10), 0.75
+    store = replay.Replay(tmp_path, *KINDS["tic_tac_toe"], window=10**6, value_lambda=share)
     store.add(games)
-    expected = {round(0.75 * game.result * (-1) ** number + 0.25 * value, 2) for game in games
-                for number, (value, full) in enumerate(zip(game.values, game.full)) if full}
-    assert {round(row[2], 2) for row in sampled(store)} == expected
+    expected = set()
+    for game in games:
+        # Of the n-step returns with the weights (1 - lambda) lambda^n (Sutton & Barto, equation 12.2).
+        own = [value * (-1) ** number for number, value in enumerate(game.values)]  # for the side that moved first
+        for number, full in enumerate(game.full):
+            left = own[number:]
+            value = sum((1 - share) * share**n * each for n, each in enumerate(left)) + share ** len(left) * game.result
+            if full:
+                expected.add(round(value * (-1) ** number, 2))
+    found = {round(row[2], 2) for row in sampled(store)}
+    assert all(min(abs(a - b) for b in expected) < 0.011 for a in found)
+    assert all(min(abs(a - b) for b in found) < 0.011 for a in expected)
 
 
 def test_the_window(tmp_path):
