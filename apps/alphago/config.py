@@ -52,8 +52,9 @@ class ZeroConfig(TrainingConfig):
                                    "tenth of the points.", minimum=-1)
     first_pass: int = field(-1, "Moves of a game before a search considers a pass; 0 in the paper. -1: half of the "
                                 "points. Go only.", minimum=-1)
-    losing_pass: float = field(-0.75, "A pass that would end a game and lose it is considered where the network's value "
-                                      "is less than this; 1: always, as in the paper. Go only.", minimum=-1, maximum=1)
+    losing_pass: float = field(-0.75, "A pass that would end a game and lose it is considered where the network's "
+                                      "value is less than this; 1: always, as in the paper. Go only.", minimum=-1,
+                               maximum=1)
     symmetric: bool = field(True, "A search shows the network each position under one of the eight symmetries, as in "
                                   "the paper.")
     first_play: str = field("parent", "What a move that was not tried counts as: parent, the position's value less a "
@@ -63,8 +64,8 @@ class ZeroConfig(TrainingConfig):
     first_window: int = field(20_000, "Positions in it before it grows with all that were played (Wu 2019). 0: it does "
                                       "not grow, and holds --window from the beginning.", minimum=0)
     reuse: float = field(4.0, "How often a position is learned from, on average.", above=0)
-    value_lambda: float = field(0.95, "Lambda of the return that a value learns, from the searches' values of the moves "
-                                      "to come; 1: the game's result alone, as in the paper.", minimum=0, maximum=1)
+    value_lambda: float = field(0.95, "Lambda of the return that a value learns, from the searches' values of the "
+                                      "moves to come; 1: the game's result alone, as in the paper.", minimum=0, maximum=1)
     steps_per_generation: int = field(100, "Training steps between two updates of the player.", minimum=1)
     batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)
     learning_rate: float = field(0.03, "Learning rate of SGD; 0.3 of it from 60 % of the run on, a tenth from 85 %.",

@@ -113,8 +113,8 @@ class _Layers:
         """Convolution and normalisation, and ReLU where wanted."""
         x = keras.layers.Conv2D(filters, size, padding="same", use_bias=False, kernel_initializer="he_normal",
                                 name=f"{name}_conv")(x)
-        # The first games after 100 steps are not to be played with statistics of the beginning: a batch has thousands of
-        # points, so few batches say enough.
+        # 100 steps in, the first games are not to be played with statistics of the beginning. A batch has thousands of
+        # points: few batches say enough.
         x = keras.layers.BatchNormalization(momentum=0.9, epsilon=_EPSILON, name=f"{name}_norm")(x)
         return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
 

@@ -28,8 +28,8 @@ class Replay:
         game: `Game` whose observations are planes of bool or 0 and 1.
         new_state: number -> states of so many new games.
         window: positions to learn from that are kept in memory; older ones stay on disk.
-        value_lambda: of the return that a value learns: after each move the part 1 - lambda is the search's value of the
-            position it came from, as in TD(lambda) (Sutton & Barto, section 12.1). 1: the game's result.
+        value_lambda: of the return that a value learns, from the searches' values of the moves to come, as in
+            TD(lambda) (Sutton & Barto, section 12.1). 1: the game's result.
         report: function that prints a line about a damaged shard, which is passed over.
 
     Attributes:
