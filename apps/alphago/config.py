@@ -65,7 +65,8 @@ class ZeroConfig(TrainingConfig):
                                       "not grow, and holds --window from the beginning.", minimum=0)
     reuse: float = field(4.0, "How often a position is learned from, on average.", above=0)
     value_lambda: float = field(0.95, "Lambda of the return that a value learns, from the searches' values of the "
-                                      "moves to come; 1: the game's result alone, as in the paper.", minimum=0, maximum=1)
+                                      "moves to come; 1: the game's result alone, as in the paper.", minimum=0,
+                                maximum=1)
     steps_per_generation: int = field(100, "Training steps between two updates of the player.", minimum=1)
     batch_size: int = field(256, "Positions a step, over all devices.", minimum=1)
     learning_rate: float = field(0.03, "Learning rate of SGD; 0.3 of it from 60 % of the run on, a tenth from 85 %.",
