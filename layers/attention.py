@@ -21,6 +21,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.checking import positive_integer, unknown_name
+from layers.initialization import GlorotOfMatrix
 from layers.masking import causal_mask, masked_softmax, spread_mask
 from layers.regularization import StatelessDropout
 
@@ -155,8 +156,8 @@ class MultiHeadAttention(_Attention):
         head_h = softmax(Q_h K_h^T / sqrt(d)) V_h, with Q_h = query W_h^Q, K_h = value W_h^K, V_h = value W_h^V
         output = concatenation of the heads times W^O
 
-    Weights have the shapes and the order of `keras.layers.MultiHeadAttention`. For stepwise decoding keys and values
-    are kept: `project` computes those of what is known as a whole (the encoder's output), `step` writes those of one
+    Weights have the shapes and the order of `keras.layers.MultiHeadAttention`, but begin as `GlorotOfMatrix` has it.
+    For stepwise decoding keys and values are kept: `project` computes those of what is known as a whole (the encoder's output), `step` writes those of one
     new position into a cache of static length, and `attend` looks at either.
 
     Args:
@@ -187,7 +188,7 @@ class MultiHeadAttention(_Attention):
         self.key_dim = positive_integer("key_dim", key_dim)
         self.use_bias, self.seed = bool(use_bias), seed
         self.query, self.key, self.value = (
-            self._projection("btd,dhk->bthk", (None, self.num_heads, self.key_dim), "hk", name)
+            self._projection("btd,dhk->bthk", (None, self.num_heads, self.key_dim), "hk", name, 1)
             for name in ("query", "key", "value"))
         # Without dropout no layer: its counter would be a weight that Keras' own layer lacks.
         self.dropout = None
@@ -195,12 +196,14 @@ class MultiHeadAttention(_Attention):
             self.dropout = StatelessDropout(dropout, seed=seed, name="dropout", dtype=self.dtype_policy)
 
     def build(self, query_shape):
-        self.attention_output = self._projection("bthk,hkd->btd", (None, query_shape[-1]), "d", "attention_output")
+        self.attention_output = self._projection("bthk,hkd->btd", (None, query_shape[-1]), "d", "attention_output",
+                                                 2)
         super().build(query_shape)
 
-    def _projection(self, equation, output_shape, bias_axes, name):
+    def _projection(self, equation, output_shape, bias_axes, name, input_axes):
         return keras.layers.EinsumDense(equation, output_shape, bias_axes=bias_axes if self.use_bias else None,
-                                        name=name, dtype=self.dtype_policy)
+                                        kernel_initializer=GlorotOfMatrix(input_axes), name=name,
+                                        dtype=self.dtype_policy)
 
     def call(self, query, value, mask=None, use_causal_mask=False, return_weights=False, training=None):
         keys, values = self.project(value)

@@ -41,7 +41,8 @@ class TokenEmbedding(NamedOnLoading, keras.layers.Layer):
 
     def call(self, inputs, as_logits=False):
         if as_logits:
-            return tf.matmul(inputs, self.embeddings, transpose_b=True)
+            # Not by matmul: its gradient would make a matrix [V, D] for each row of the batch, and then their sum.
+            return tf.einsum("btd,vd->btv", inputs, self.embeddings)
         return tf.gather(self.embeddings, inputs) * self.features ** 0.5
 
     def get_config(self):

@@ -88,11 +88,22 @@ def token_metrics():
 
 def token_losses(y_true, logits, label_smoothing=0.0):
     """Cross-entropy of each token, [B, T]; that of padding too."""
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y_true, logits)
-    if label_smoothing:
-        even = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
-        losses = (1 - label_smoothing) * losses + label_smoothing * even
-    return losses
+    # With a gradient of its own: with deterministic kernels TensorFlow's has a sum by segments over all logits.
+    @tf.custom_gradient
+    def losses_of(logits):
+        logs = tf.nn.log_softmax(logits)
+        losses = -tf.gather(logs, y_true, batch_dims=2)
+        if label_smoothing:
+            losses = (1 - label_smoothing) * losses - label_smoothing * tf.reduce_mean(logs, axis=-1)
+
+        def gradient(upstream):
+            rest = label_smoothing / logits.shape[-1]
+            wanted = tf.one_hot(y_true, logits.shape[-1], 1 - label_smoothing + rest, rest, dtype=logits.dtype)
+            return upstream[..., None] * (tf.exp(logs) - wanted)
+
+        return losses, gradient
+
+    return losses_of(logits)
 
 
 def _is_right(y_true, logits):

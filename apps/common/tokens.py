@@ -13,6 +13,7 @@ from layers.checking import unknown_name
 PADDING, UNKNOWN, BEGIN, END = range(4)
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 KINDS = ("characters", "words", "subwords")
+_ALPHABET = 8  # at least so many subwords for each character
 FILE = "vocabulary"  # .json, or .model of subwords
 
 
@@ -200,10 +201,13 @@ def _sentencepiece():
 
 def _train_subwords(lines, size):
     output = io.BytesIO()
+    # Of an alphabet every letter is a token, or texts with a rare one could not be written. Of thousands of characters
+    # the rarest are unknown.
+    is_alphabet = len(set().union(*lines)) <= size / _ALPHABET
     try:
         _sentencepiece().SentencePieceTrainer.train(
             sentence_iterator=iter(lines), model_writer=output, vocab_size=size, model_type="unigram",
-            character_coverage=0.9998, pad_id=PADDING, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=END,
+            character_coverage=1.0 if is_alphabet else 0.9998, pad_id=PADDING, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=END,
             pad_piece=SPECIALS[0], unk_piece=SPECIALS[1], bos_piece=SPECIALS[2], eos_piece=SPECIALS[3],
             hard_vocab_limit=False, num_threads=1, minloglevel=2)  # several threads: another model each time
     except RuntimeError as error:

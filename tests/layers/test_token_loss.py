@@ -30,6 +30,27 @@ def test_loss_is_that_of_numpy(smoothing):
     np.testing.assert_allclose(loss(TARGETS, LOGITS), reference(smoothing, 2.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gradient_is_that_of_differences(smoothing, compiled):
+    loss = TokenCrossentropy(2.5, label_smoothing=smoothing)
+
+    def function(logits):
+        return loss(TARGETS, logits)
+
+    function = tf.function(function, jit_compile=True) if compiled else function
+    logits = tf.constant(LOGITS, tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = function(logits)
+    gradient, step = tape.gradient(value, logits).numpy(), 1e-5
+    for place in np.ndindex(LOGITS.shape):
+        moved = np.zeros(LOGITS.shape)
+        moved[place] = step
+        expected = (function(logits + moved) - function(logits - moved)) / (2 * step)
+        np.testing.assert_allclose(gradient[place], expected, atol=1e-8)
+
+
 def test_a_batch_is_the_mean_of_its_rows_whoever_computes_them():
     loss = TokenCrossentropy(2.5)
     rows = [float(loss(TARGETS[i:i + 1], LOGITS[i:i + 1])) for i in range(3)]

@@ -46,6 +46,14 @@ def test_learning_again_gives_the_same(vocabulary):
     assert [again.piece(i) for i in range(len(again))] == [vocabulary.piece(i) for i in range(len(vocabulary))]
 
 
+def test_every_letter_of_an_alphabet_is_a_token():
+    lines = [f"hello world {i}" for i in range(9000)] + ["Übung é"]  # letters that are rarer than 1 in 10,000
+    vocabulary = tokens.learn("subwords", lines, 400)
+    numbers = vocabulary.encode(lines[-1])
+    assert tokens.UNKNOWN not in numbers and vocabulary.decode(numbers) == lines[-1]
+    assert tokens.UNKNOWN in tokens.learn("subwords", lines, 60).encode(lines[-1])
+
+
 def test_the_most_frequent_stay():
     words = tokens.learn("words", ["b a a", "c b a"], 6)
     assert [words.piece(i) for i in range(4, len(words))] == ["a", "b"]
