@@ -157,8 +157,8 @@ class MultiHeadAttention(_Attention):
         output = concatenation of the heads times W^O
 
     Weights have the shapes and the order of `keras.layers.MultiHeadAttention`, but begin as `GlorotOfMatrix` has it.
-    For stepwise decoding keys and values are kept: `project` computes those of what is known as a whole (the encoder's output), `step` writes those of one
-    new position into a cache of static length, and `attend` looks at either.
+    For stepwise decoding keys and values are kept: `project` computes those of what is known as a whole (the encoder's
+    output), `step` writes those of one new position into a cache of static length, and `attend` looks at either.
 
     Args:
         num_heads: H.
