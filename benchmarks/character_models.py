@@ -13,11 +13,12 @@ from apps.common import reporting
 from apps.common.fitting import read_history
 from benchmarks import common, runs
 
-RECURRENT = {"length": 128, "test_stride": 64, "units": 384, "num_layers": 2, "learning_rate": 2e-3}
+RECURRENT = {"length": 128, "test_stride": 64, "units": 512, "num_layers": 2, "dropout": 0.4,
+             "learning_rate": 2e-3}
 MODELS = {
     **{name: {"model": name, **RECURRENT} for name in ("rnn", "lstm", "peephole_lstm", "gru")},
-    "transformer": {"model": "transformer", "length": 256, "test_stride": 128, "units": 192, "num_layers": 4,
-                    "num_heads": 6, "dropout": 0.1, "learning_rate": 2e-3}}
+    "transformer": {"model": "transformer", "length": 256, "test_stride": 128, "units": 256, "num_layers": 4,
+                    "num_heads": 8, "dropout": 0.2, "learning_rate": 1.5e-3, "weight_decay": 0.1}}
 
 
 def main():
@@ -30,7 +31,8 @@ def main():
     folder = pathlib.Path(options.folder)
     results = runs.run_all(folder, {name: MODELS[name] for name in options.models.split(",")}, {
         "data": "text", "data_dir": pathlib.Path(options.data_dir).absolute(), "validation_fraction": 0.05,
-        "test_fraction": 0.1, "time_budget": options.minutes, "batch_size": 32, "keep": "best", "export": "none"},
+        "test_fraction": 0.1, "time_budget": options.minutes, "batch_size": 32, "keep": "best", "export": "none",
+        "warmup_fraction": 0.05, "precision": "mixed_bfloat16"},
         app="language_model", metric="test_cross_entropy")
     rows, figure = [], reporting.new_figure()
     axes = figure.subplots()

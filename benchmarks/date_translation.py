@@ -45,7 +45,8 @@ def main():
     folder, names = pathlib.Path(options.folder), options.models.split(",")
     results = runs.run_all(folder, {name: {"model": name} for name in names}, {
         "data": "dates", "max_length": 40, "batch_size": 128, "time_budget": options.minutes, "units": 128,
-        "learning_rate": 2e-3, "export": "none", "keep": "last"}, app="translation", metric="test_exact_match")
+        "learning_rate": 2e-3, "warmup_fraction": 0.1, "label_smoothing": 0, "dropout": 0.05, "norm_first": True,
+        "export": "none", "keep": "last"}, app="translation", metric="test_exact_match")
     rows, figure = [], reporting.new_figure()
     axes = figure.subplots()
     for name in names:
