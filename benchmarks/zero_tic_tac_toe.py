@@ -22,7 +22,8 @@ from benchmarks import common, runs
 
 FLAGS = ("--game=tic_tac_toe", "--model=zero_2x64", "--pooling_every=0", "--heads=dense", "--window=60000",
          "--first_window=0", "--policy=puct", "--simulations=64", "--fast_simulations=64", "--full_share=1",
-         "--sampled_moves=9", "--steps_per_generation=50", "--reuse=8", "--learning_rate=0.05", "--rate_every=0")
+         "--sampled_moves=9", "--steps_per_generation=50", "--reuse=8", "--learning_rate=0.05", "--rate_every=0",
+         "--value_lambda=1", "--nosymmetric")
 _LINES = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
 _EMPTY = (False,) * 9
 
