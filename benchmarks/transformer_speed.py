@@ -110,7 +110,7 @@ def cached_decoding(model, batch):
     """() -> int32 [batch, LENGTH], with keys and values kept."""
     begin, step = steps.decoder(model, LENGTH, batch)
     run = tf.function(lambda source: compiled_decoding.decode(without_end(step), begin(source), batch_size=batch,
-                                                              length=LENGTH))
+                                                              length=LENGTH), jit_compile=True)
     source = tf.constant(random_tokens(batch))
     return lambda: run(source).numpy()
 

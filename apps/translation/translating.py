@@ -29,7 +29,7 @@ def make_translator(model, spec, config, batch_size=BATCH_SIZE):
     """
     begin, step = steps.decoder(model, spec.max_length, batch_size)
 
-    @tf.function
+    @tf.function(jit_compile=True)
     def decode(source):
         options = {"batch_size": batch_size, "length": spec.max_length}
         if config.decoding == "beam":
