@@ -27,7 +27,7 @@ from benchmarks import common, runs
 FLAGS = {5: ("--model=zero_2x32",), 9: ("--precision=mixed_bfloat16",)}
 MINUTES = {5: 15, 9: 120}
 GNU_GO = "--mode gtp --level {} --chinese-rules --capture-all-dead --play-out-aftermath --seed {{seed}}"
-SEARCH, ALONE = ",simulations=400", ",simulations=1,leaves=1"
+SEARCH, ALONE = ",simulations=400,leaves=1", ",simulations=1,leaves=1"
 
 
 def main():
