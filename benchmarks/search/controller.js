@@ -2,7 +2,7 @@
 //
 //     node controller.js '{"size": 9, "seconds": 120, "black": ["gnugo", "--mode", "gtp"], "white": [...]}'
 //
-// Prints one line of JSON: who moved, where, in how many seconds; the score by each engine, and the errors there were.
+// Prints one line of JSON: who moved, where, in how many seconds; and the score by each engine. An error ends it.
 const {Controller} = require('@sabaki/gtp')
 
 const settings = JSON.parse(process.argv[2])
