@@ -24,8 +24,8 @@ class Config(SupervisedConfig):
     test_stride: int = field(0, "Tokens from one window of the test to the next. The tokens before the last so many of "
                                 "a window are context only. 0: --length, windows side by side.", minimum=0)
     carry_state: bool = field(False, "Recurrent models begin each window with the state that the window before left "
-                                     "(truncated backpropagation through time over the whole text); in phases of "
-                                     "compression, with zeros.")
+                                     "(truncated backpropagation through time over the whole text), in validation and "
+                                     "test too; in phases of compression, with zeros.")
     mask_share: float = field(0.15, "Part of the tokens that a masked model has to find.", above=0, below=1)
 
     model: str = field("lstm", "A key of apps.language_model.models.MODELS, such as rnn, gru or transformer.",
@@ -57,6 +57,9 @@ class Config(SupervisedConfig):
         if self.test_stride > self.length:
             raise ValueError(f"--test_stride must be at most --length, or tokens would be left out; received "
                              f"{self.test_stride} and {self.length}.")
+        if self.carry_state and self.test_stride:
+            raise ValueError(f"--test_stride={self.test_stride} gives each token of the test some that stand before it; "
+                             "with --carry_state all of them are known. Leave one out.")
         if self.carry_state and (self.distribution != "single" or self.micro_batches > 1):
             raise ValueError("--carry_state hands the state of each row from step to step, which one device does: it "
                              "needs --distribution=single and --micro_batches=1. Leave it out, or use a longer "

@@ -34,6 +34,7 @@ class TextSpec:
         num_characters, num_tokens: {part: of its text}.
         source_entropy: nats a character below which no model of the next character can come in the mean, where the
             text was generated; None where it was written.
+        is_carried: whether a row of a batch goes on where that row of the batch before ended.
     """
 
     vocabulary: object
@@ -42,6 +43,7 @@ class TextSpec:
     num_characters: dict
     num_tokens: dict
     source_entropy: float | None = None
+    is_carried: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ def load(config, *, is_masked=False):
                              f"window of --length={config.length}. Use a smaller --length, another --{part}_fraction, "
                              "or more text.")
     spec = TextSpec(vocabulary, config.length, is_masked, {part: len(text) for part, text in texts.items()},
-                    {part: len(found) for part, found in numbers.items()}, entropy)
+                    {part: len(found) for part, found in numbers.items()}, entropy, config.carry_state)
     train = _carried(numbers["train"], config) if config.carry_state else _shuffled(numbers["train"], spec, config)
     validation = None
     if len(numbers["validation"]):
@@ -205,22 +207,29 @@ def _carried(numbers, config):
 
 
 def _evaluation(numbers, spec, config, stride):
-    """Windows `stride` apart; every token but the first is a target once, with at least length - stride before it."""
-    length = spec.length
+    """Windows `stride` apart; every token but the first is a target once, with at least length - stride before it.
+
+    Where states are carried, row r of all batches reads the r-th part of the text, whose end is padding.
+    """
+    length, batch_size = spec.length, config.batch_size
     if spec.is_masked:
         stride = length
     count = 1 + max(0, math.ceil((len(numbers) - 1 - length) / stride))
-    window = _gatherer(np.pad(numbers, (0, length)), length + 1)
+    steps = -(-count // batch_size)
+    total = steps * batch_size if spec.is_carried else count
+    window = _gatherer(np.pad(numbers, (0, total * stride + length + 1 - len(numbers))), length + 1)
     noise = tf.random.stateless_uniform([count, 2 * length], [0, 0]) if spec.is_masked else None
 
     def fetch(index):
+        if spec.is_carried:
+            index = index % batch_size * steps + index // batch_size
         found = window(tf.cast(index, tf.int64) * stride)
         if spec.is_masked:
             return hide(found[:, :-1], tf.gather(noise, index), num_hidden(config), len(spec.vocabulary))
         is_new = tf.range(length)[None] >= tf.where(index > 0, length - stride, 0)[:, None]
         return found[:, :-1], tf.where(is_new, found[:, 1:], tokens.PADDING)
 
-    return evaluation_stream(count, config.batch_size, fetch)
+    return evaluation_stream(total, batch_size, fetch)
 
 
 def hide(window, noise, count, size):

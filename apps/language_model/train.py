@@ -77,6 +77,8 @@ def check_export(model, format, splits):
 def evaluate(model, splits):
     """Cross-entropy, perplexity and bits a character of the final weights, in float32, and the size of the model."""
     spec, metrics = splits.spec, {}
+    if spec.is_carried:
+        model = carrying.Carrying(model, splits.test.batch_size, splits.train.steps_per_epoch)
     model.compile(loss=TokenCrossentropy(1.0), metrics=token_metrics())
     for name, split in (("test", splits.test), ("validation", splits.validation)):
         if split is not None:

@@ -83,6 +83,18 @@ def test_carried_rows_read_on(folder):
     np.testing.assert_array_equal(batches[3][0], taken(splits.train, 1, start_step=3)[0][0])
 
 
+@pytest.mark.parametrize("batch_size", [3, 8])
+def test_carried_rows_of_the_test_read_on(folder, batch_size):
+    splits = load(folder, carry_state=True, batch_size=batch_size)
+    batches = taken(splits.test, -1)
+    test, inputs, targets = TEXT[-round(0.1 * len(TEXT)):], "", ""
+    for row in range(batch_size):
+        read, wanted = (np.concatenate([batch[part][row] for batch in batches]) for part in (0, 1))
+        inputs += text_of(splits, read[wanted > 0])
+        targets += text_of(splits, wanted[wanted > 0])
+    assert inputs == test[:-1] and targets == test[1:]
+
+
 def test_hidden_tokens(folder):
     splits = load(folder, is_masked=True, mask_share=0.25)
     size = len(splits.spec.vocabulary)

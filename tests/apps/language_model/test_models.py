@@ -72,6 +72,10 @@ def test_the_state_goes_on_and_begins_again(name):
     long = through(model, text[:, :-1])
     expected = [float(loss(text[:, i + 1:i + LENGTH + 1], long[:, i:i + LENGTH])) for i in range(0, 3 * LENGTH, LENGTH)]
     np.testing.assert_allclose(found, [*expected, expected[0]], rtol=1e-5)
+    batches = tf.data.Dataset.from_tensor_slices([text[:, i:i + LENGTH + 1] for i in range(0, 3 * LENGTH, LENGTH)])
+    for _ in range(2):  # each evaluation begins with zeros
+        evaluated = model.evaluate(batches.map(lambda window: (window[:, :-1], window[:, 1:])), verbose=0)
+        assert evaluated == pytest.approx(np.mean(expected), rel=1e-5)
     alone = [float(loss(text[:, i + 1:i + LENGTH + 1], model(text[:, i:i + LENGTH]))) for i in (0, LENGTH)]
     assert abs(alone[0] - found[0]) < 1e-5 < abs(alone[1] - found[1])  # at inference zeros come first
 
@@ -107,8 +111,9 @@ def test_the_gradient_ends_at_the_window():
 def test_the_plain_model_has_the_same_layers_and_no_states():
     model = carrying.Carrying(build("lstm", carry_state=True), 2, 9)
     plain = carrying.plain(model)
-    assert [w.name for w in plain.weights] == [w.name for w in model.weights if "carried" not in w.name]
-    assert len(model.weights) == len(plain.weights) + 4 and carrying.plain(plain) is plain
+    states = [w.name for w in model.weights if "carried" in w.name or "evaluated" in w.name]
+    assert [w.name for w in plain.weights] == [w.name for w in model.weights if w.name not in states]
+    assert len(states) == 8 and carrying.plain(plain) is plain
     np.testing.assert_array_equal(plain(windows()), model(windows()))
 
 
@@ -148,6 +153,7 @@ def test_distillation_of_tokens_is_the_sum_by_hand():
     ("lstn", {}, "model 'lstn'.*lstm"), ("transformer", {"carry_state": True}, "from left to right step by step"),
     ("masked_gru", {"carry_state": True}, "from left to right"), ("transformer", {"num_heads": 3}, "must divide"),
     ("gru", {"carry_state": True, "distribution": "sync"}, "needs --distribution=single"),
+    ("gru", {"carry_state": True, "test_stride": 4}, "all of them are known. Leave one out"),
     ("gru", {"test_stride": 7}, "must be at most --length"),
     ("transformer", {"positions": "sinusoidal", "units": 7}, "come in pairs")])
 def test_bad_flags(name, flags, message):
