@@ -30,7 +30,15 @@ def masked_softmax(scores, mask=None, *, floor=None):
         highest = tf.stop_gradient(tf.reduce_max(visible, axis=-1, keepdims=True))
         x = tf.where(mask, tf.maximum(x - highest, bottom), bottom)
     weights = tf.nn.softmax(x)
-    return tf.cast(tf.where(mask, weights, tf.zeros_like(weights)), scores.dtype)
+    if floor is not None or not _each_sees_something(mask):
+        weights = tf.where(mask, weights, tf.zeros_like(weights))
+    return tf.cast(weights, scores.dtype)
+
+
+def _each_sees_something(mask):
+    """Whether it is known before any data that no row is wholly masked: then masked weights are 0 as they are."""
+    known = tf.get_static_value(mask)
+    return known is not None and bool(known.any(-1).all())
 
 
 def spread_mask(mask, rank):

@@ -58,8 +58,8 @@ class Config(SupervisedConfig):
             raise ValueError(f"--test_stride must be at most --length, or tokens would be left out; received "
                              f"{self.test_stride} and {self.length}.")
         if self.carry_state and self.test_stride:
-            raise ValueError(f"--test_stride={self.test_stride} gives each token of the test some that stand before it; "
-                             "with --carry_state all of them are known. Leave one out.")
+            raise ValueError("--test_stride gives tokens of the test some that stand before them; with --carry_state "
+                             f"all of those are known. Leave one out; received --test_stride={self.test_stride}.")
         if self.carry_state and (self.distribution != "single" or self.micro_batches > 1):
             raise ValueError("--carry_state hands the state of each row from step to step, which one device does: it "
                              "needs --distribution=single and --micro_batches=1. Leave it out, or use a longer "

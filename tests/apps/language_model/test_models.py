@@ -153,7 +153,7 @@ def test_distillation_of_tokens_is_the_sum_by_hand():
     ("lstn", {}, "model 'lstn'.*lstm"), ("transformer", {"carry_state": True}, "from left to right step by step"),
     ("masked_gru", {"carry_state": True}, "from left to right"), ("transformer", {"num_heads": 3}, "must divide"),
     ("gru", {"carry_state": True, "distribution": "sync"}, "needs --distribution=single"),
-    ("gru", {"carry_state": True, "test_stride": 4}, "all of them are known. Leave one out"),
+    ("gru", {"carry_state": True, "test_stride": 4}, "all of those are known. Leave one out"),
     ("gru", {"test_stride": 7}, "must be at most --length"),
     ("transformer", {"positions": "sinusoidal", "units": 7}, "come in pairs")])
 def test_bad_flags(name, flags, message):
