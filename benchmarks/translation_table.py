@@ -32,7 +32,7 @@ TASKS = {
 MODELS = {
     "seq2seq": {"model": "seq2seq"}, "additive": {"model": "additive"}, "multiplicative": {"model": "multiplicative"},
     "transformer": {"model": "transformer_tiny", "num_layers": 4, "norm_first": True, "dropout": 0.3,
-                    "learning_rate": 4e-3}}
+                    "learning_rate": 4e-3, "beta_2": 0.98}}
 
 
 def without_seen(folder):

@@ -81,6 +81,8 @@ def make_optimizer(config, total_steps, model):
         cls, options = _CLIPPING[config.optimizer], {"global_clipnorm": config.gradient_clip}
     if config.optimizer == "sgd":
         options |= {"momentum": config.momentum, "nesterov": bool(config.momentum)}
+    else:
+        options["beta_2"] = config.beta_2
     if config.optimizer == "adamw" or config.optimizer == "sgd" and config.weight_decay:
         options["weight_decay"] = config.weight_decay
     optimizer = cls(rate, **options)

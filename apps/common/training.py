@@ -39,6 +39,8 @@ class SupervisedConfig(CompressionConfig):
     weight_decay: float = field(5e-4, "Decoupled decay of kernels, relative to the learning rate (sgd, adamw).",
                                 minimum=0, search=Range(1e-5, 1e-2, log=True))
     momentum: float = field(0.9, "Nesterov momentum of sgd.", minimum=0, below=1)
+    beta_2: float = field(0.999, "Decay of the mean squared gradient of adam and adamw; 0.98 in the Transformer's "
+                                 "paper.", minimum=0, below=1)
     schedule: str = field("cosine", "Learning rate over the run: cosine to 0, step (/10 at 1/2 and 3/4), constant, or "
                                     "inverse_square_root after the warm-up.",
                           choices=optimization.SHAPES)

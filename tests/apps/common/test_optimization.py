@@ -77,6 +77,20 @@ def test_sgd_is_nesterov():
     np.testing.assert_allclose(kernel.numpy(), weight, rtol=1e-5)
 
 
+def test_adam_follows_its_equations_with_another_decay():
+    """Kingma & Ba 2015, algorithm 1, in NumPy."""
+    built, weight, mean, square = model(), 1.0, 0.0, 0.0
+    config = Config(workdir="x", optimizer="adam", learning_rate=0.1, beta_2=0.9, schedule="constant",
+                    warmup_fraction=0.0)
+    optimizer = optimization.make_optimizer(config, 10, built)
+    kernel = built.trainable_variables[0]
+    for step, gradient in enumerate((1.0, -0.5, 2.0), 1):
+        optimizer.apply_gradients([(tf.fill(kernel.shape, gradient), kernel)])
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.9 * square + 0.1 * gradient ** 2
+        weight -= 0.1 * (mean / (1 - 0.9 ** step)) / (np.sqrt(square / (1 - 0.9 ** step)) + 1e-7)
+    np.testing.assert_allclose(kernel.numpy(), weight, rtol=1e-5)
+
+
 def test_gradient_is_clipped_to_its_global_norm():
     built = model()
     config = Config(workdir="x", learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant",
