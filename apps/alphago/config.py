@@ -27,6 +27,8 @@ class ZeroConfig(TrainingConfig):
     hidden: int = field(64, "Units of the value head; 256 in the paper.", minimum=1)
     heads: str = field("pooled", "pooled: a logit a point by convolution, pass and value from what is pooled over the "
                                  "board; dense: the paper's.", choices=HEADS)
+    liberties: bool = field(True, "The network is shown which chains have one, two or three liberties, and where the "
+                                  "board ends; not so in the paper. Go only.")
     ownership: bool = field(True, "A head that learns whose each point will be. Go only.")
     score: bool = field(False, "A head that learns the margin. Go only.")
 

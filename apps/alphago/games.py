@@ -9,22 +9,26 @@ from apps.alphago.go import features
 from apps.alphago.go import rules as go
 from apps.alphago.search.tree import Game
 
+PLANES = {features.NUM_ZERO_PLANES: features.zero_planes, features.NUM_LIBERTY_PLANES: features.liberty_planes}
 _LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]])
 
 
-def go_game(rules, margin_share=0.0, *, first_pass=0, losing_pass=1.0):
-    """Go under `apps.alphago.go.rules.Rules`, seen through AlphaGo Zero's planes [B, N, N, 17], float32.
+def go_game(rules, margin_share=0.0, *, planes=features.NUM_ZERO_PLANES, first_pass=0, losing_pass=1.0):
+    """Go under `apps.alphago.go.rules.Rules`, seen as planes [B, N, N, C], float32.
 
     Args:
         rules: see there.
         margin_share: part m of a game's value that the margin makes: (1 - m) sign(margin) + m margin / points, at most
             1. With some, who has won or lost goes on playing well. Below a half, so that a win is always above 0.
+        planes: C, 17 for AlphaGo Zero's or 21 for `features.liberty_planes`.
         first_pass: a search considers no pass before so many moves, where a stone can be played.
         losing_pass: nor one that would end the game and lose it, unless the network's value is less than this. A search
             that has to try that answer to a pass finds the pass better than it is.
 
     Its outcomes are "ownership" [B, N, N, 1], -1, 0 or 1, and "score" [B, 1], points.
     """
+    seen = PLANES[planes]
+
     def result(state):
         over = go.over(rules, state)
         margin = go.score(rules, state, over)
@@ -47,7 +51,7 @@ def go_game(rules, margin_share=0.0, *, first_pass=0, losing_pass=1.0):
     considered = {"sensible": sensible} if first_pass or losing_pass < 1 else {}
     return Game(num_actions=rules.num_points + 1, step=lambda state, action: go.play(rules, state, action),
                 legal=lambda state: go.legal(rules, state), result=result,
-                observe=lambda state: tf.cast(features.zero_planes(rules, state), tf.float32), outcome=outcome,
+                observe=lambda state: tf.cast(seen(rules, state), tf.float32), outcome=outcome,
                 **considered)
 
 

@@ -7,7 +7,7 @@ import typing
 
 import tf_keras as keras
 
-from apps.alphago import networks
+from apps.alphago import games, networks
 from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
 from apps.alphago.search_player import DEFAULTS, SearchPlayer, SearchSettings
@@ -92,13 +92,16 @@ def load(path):
         raise ValueError(f"{path} has no network: expected the workdir of a finished run of train_zero, a .keras or a "
                          ".tflite file.")
     network, size = networks.lite_network(file) if file.suffix == ".tflite" else _evaluator(file)
-    if config is not None:
-        rules = go.Rules(size=config.size, komi=config.komi, superko=config.superko)
-        return Loaded(network, size, rules, config.margin_share)
     try:
-        return Loaded(network, size, go.Rules(size=size), DEFAULTS.margin_share)
+        rules = go.Rules(size=size)
     except ValueError:
         raise ValueError(f"{path} is a network for a board of {size}; Go is played on 5 to 19.") from None
+    if network.planes not in games.PLANES:
+        raise ValueError(f"{path} is a network that sees {network.planes} planes; Go is shown as "
+                         f"{' or '.join(map(str, games.PLANES))}.")
+    if config is not None:
+        rules = go.Rules(size=config.size, komi=config.komi, superko=config.superko)
+    return Loaded(network, size, rules, DEFAULTS.margin_share if config is None else config.margin_share)
 
 
 def _config_of(folder):

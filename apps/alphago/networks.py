@@ -193,6 +193,11 @@ class Evaluator(tf.Module):
         return self.bound(self._weights)(planes)
 
     @property
+    def planes(self):
+        """C."""
+        return self._structure.planes
+
+    @property
     def values(self):
         """{name: tensors [kernel, bias]}, what the variables hold now."""
         return tf.nest.map_structure(tf.convert_to_tensor, self._weights)
@@ -282,7 +287,7 @@ def lite_network(path, num_threads=1):
     """A TFLite file of a network as a function in NumPy.
 
     Returns:
-        (planes [K, N, N, C] -> (logits [K, A], value [K]), N).
+        (planes [K, N, N, C] -> (logits [K, A], value [K]) with the attribute `planes`, C; N).
 
     Raises:
         ValueError: it is no such file.
@@ -297,4 +302,5 @@ def lite_network(path, num_threads=1):
         outputs = runner.named(planes)
         return outputs["policy"], outputs["value"][:, 0]
 
+    network.planes = shapes[0][2]
     return network, shapes[0][0]

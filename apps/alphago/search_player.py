@@ -59,8 +59,8 @@ class SearchPlayer:
     """Chooses moves by Monte-Carlo tree search.
 
     Args:
-        network: `networks.Evaluator`, or a function of planes [K, N, N, 17] in NumPy, such as a file for phones
-            (`networks.lite_network`), to (logits [K, A], value [K]).
+        network: `networks.Evaluator`, or a function of planes [K, N, N, C] in NumPy, such as a file for phones
+            (`networks.lite_network`), to (logits [K, A], value [K]); its attribute `planes` is C.
         size: points a side of the boards that the network knows.
         settings: `SearchSettings`.
         name: of the player.
@@ -205,7 +205,8 @@ class Programs:
 
     def __init__(self, rules, network, leaves, capacity, first_play, margin_share):
         self.rules, self._network, self._leaves, self._capacity = rules, network, leaves, capacity
-        self._game, self._policy = games.go_game(rules, margin_share), policies.Puct(first_play=first_play)
+        self._game, self._policy = (games.go_game(rules, margin_share, planes=network.planes),
+                                    policies.Puct(first_play=first_play))
         self.replant = tf.function(trees.replant, jit_compile=True)
         self._grow = tf.function(self._grown, jit_compile=True)
         self._observe = tf.function(self._game.observe, jit_compile=True)

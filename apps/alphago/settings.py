@@ -46,11 +46,12 @@ def setting_of(config):
         structure = networks.Structure(size=3, num_actions=9, planes=2, **shared)
         return Setting(games.tic_tac_toe(), games.empty_marks, structure)
     rules = go.Rules(size=config.size, komi=config.komi, superko=config.superko)
-    structure = networks.Structure(size=config.size, num_actions=rules.num_points + 1,
-                                   planes=features.NUM_ZERO_PLANES, ownership=config.ownership, score=config.score,
-                                   **shared)
+    planes = features.NUM_LIBERTY_PLANES if config.liberties else features.NUM_ZERO_PLANES
+    structure = networks.Structure(size=config.size, num_actions=rules.num_points + 1, planes=planes,
+                                   ownership=config.ownership, score=config.score, **shared)
     first_pass = rules.num_points // 2 if config.first_pass < 0 else config.first_pass
-    game = games.go_game(rules, config.margin_share, first_pass=first_pass, losing_pass=config.losing_pass)
+    game = games.go_game(rules, config.margin_share, planes=planes, first_pass=first_pass,
+                         losing_pass=config.losing_pass)
     return Setting(game, functools.partial(go.new, rules), structure, rules)
 
 

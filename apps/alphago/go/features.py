@@ -8,6 +8,8 @@ import tensorflow as tf
 from apps.alphago.go import rules as go
 
 NUM_ZERO_PLANES = 2 * go.HISTORY + 1
+_LIBERTIES = np.arange(1, 4)
+NUM_LIBERTY_PLANES = NUM_ZERO_PLANES + len(_LIBERTIES) + 1
 NUM_SYMMETRIES = 8
 
 
@@ -24,6 +26,19 @@ def zero_planes(rules, state):
     stones = go.unpack(rules, tf.reshape(tf.stack([own, other], axis=2), [-1, 2 * go.HISTORY, rules.num_words]))
     planes = tf.concat([stones, tf.tile(is_black[:, None, None], [1, 1, rules.num_points])], axis=1)
     return tf.reshape(tf.transpose(planes, [0, 2, 1]), [-1, rules.size, rules.size, NUM_ZERO_PLANES])
+
+
+def liberty_planes(rules, state):
+    """bool [B, N, N, 21]: `zero_planes`, then stones of chains with one, two and three liberties, then all points.
+
+    After Wu 2019, arXiv 1902.10565, appendix A: what a network of few layers cannot count over a long chain, and where
+    the board ends.
+    """
+    taken = state.history[:, 0, 0] | state.history[:, 0, 1]
+    words = tf.raw_ops.PopulationCount(x=state.reach & ~taken[:, None])
+    counts = tf.where(state.stones == 0, 0, tf.reduce_sum(tf.cast(words, tf.int32), axis=2))
+    more = tf.concat([counts[..., None] == _LIBERTIES, tf.ones_like(counts[..., None], tf.bool)], axis=2)
+    return tf.concat([zero_planes(rules, state), tf.reshape(more, [-1, rules.size, rules.size, more.shape[2]])], axis=3)
 
 
 @functools.cache

@@ -63,3 +63,6 @@ def test_what_is_no_network(run, tmp_path):
     networks.build(networks.Structure(size=3, num_actions=9, planes=2, blocks=1, filters=4)).save(tmp_path / "t.keras")
     with pytest.raises(ValueError, match="is a network for a board of 3"):
         load_player(tmp_path / "t.keras")
+    networks.build(networks.Structure(size=5, num_actions=26, planes=4, blocks=1, filters=4)).save(tmp_path / "p.keras")
+    with pytest.raises(ValueError, match="sees 4 planes; Go is shown as 17 or 21"):
+        load_player(tmp_path / "p.keras")

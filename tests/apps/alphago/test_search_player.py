@@ -21,10 +21,9 @@ RULES = go.Rules(size=5, komi=0.5, max_moves=60)
 SETTINGS = SearchSettings(simulations=64, leaves=4, capacity=200, margin_share=0, first_play="zero")
 
 
-@pytest.fixture(scope="module")
-def model():
+def a_model(planes):
     keras.utils.set_random_seed(1)
-    made = networks.build(networks.Structure(size=5, num_actions=26, blocks=1, filters=8, hidden=8))
+    made = networks.build(networks.Structure(size=5, num_actions=26, planes=planes, blocks=1, filters=8, hidden=8))
     for layer in made.layers:  # an untrained head says nothing
         if isinstance(layer, keras.layers.Dense):
             layer.kernel.assign(5 * keras.initializers.GlorotUniform(seed=1)(layer.kernel.shape))
@@ -32,8 +31,8 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def evaluator(model):
-    return networks.Evaluator(model)
+def evaluator():
+    return networks.Evaluator(a_model(17))
 
 
 def lead():
@@ -152,10 +151,11 @@ def test_time(evaluator, monkeypatch):
     assert found == sorted(found) and found[0] <= 40 < found[-1] and clock.slept > 0
 
 
-def test_files_for_phones(model, evaluator, tmp_path):
-    path = tmp_path / "network.tflite"
+@pytest.mark.parametrize("planes", [17, 21])
+def test_files_for_phones(tmp_path, planes):
+    model, path = a_model(planes), tmp_path / "network.tflite"
+    evaluator, board = networks.Evaluator(model), Board(RULES)
     tflite.convert(model, path, "float32")
-    board = Board(RULES)
     expected = SearchPlayer(evaluator, 5, SETTINGS).choose(board)
     network, size = networks.lite_network(path)
     assert size == 5

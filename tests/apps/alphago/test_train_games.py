@@ -150,7 +150,7 @@ def test_a_replay_is_cut_by_age(played):
     total = splits.train.num_examples + splits.validation.num_examples + splits.test.num_examples
     assert splits.test.num_examples == pytest.approx(0.1 * total, abs=1)
     assert splits.spec.structure == networks.Structure(
-        size=SIZE, num_actions=26, planes=17, blocks=1, filters=8, pooling_every=2, hidden=8, heads="pooled",
+        size=SIZE, num_actions=26, planes=21, blocks=1, filters=8, pooling_every=2, hidden=8, heads="pooled",
         ownership=True)
     _, targets = next(iter(splits.train()))
     assert set(targets) == {"policy", "value", "ownership"}

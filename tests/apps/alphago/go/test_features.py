@@ -23,6 +23,33 @@ def test_zero_planes():
         boards, turns = [*boards, state.stones.numpy().reshape(3, 9, 9)], -turns
 
 
+@pytest.mark.parametrize("size", [5, 9])
+def test_liberty_planes(size):
+    """Liberties counted by walking over each chain."""
+    rules, noise = go.Rules(size=size), np.random.default_rng(1)
+    state, table, points, seen = go.new(rules, 4), go.neighbours(size), size * size, set()
+    for _ in range(3 * size):
+        found = features.liberty_planes(rules, state).numpy().reshape(4, points, -1)
+        np.testing.assert_array_equal(found[..., :17].reshape(4, size, size, 17), features.zero_planes(rules, state))
+        assert found.shape[2] == features.NUM_LIBERTY_PLANES and found[..., 20].all()
+        for stones, planes in zip(state.stones.numpy(), found[..., 17:20]):
+            for start in range(points):
+                chain, waiting, liberties = {start}, [start] if stones[start] else [], set()
+                while waiting:
+                    for other in (int(q) for q in table[waiting.pop()] if q < points):
+                        if not stones[other]:
+                            liberties.add(other)
+                        elif stones[other] == stones[start] and other not in chain:
+                            chain.add(other)
+                            waiting.append(other)
+                assert planes[start].tolist() == [len(liberties) == number for number in (1, 2, 3)]
+                seen.add(len(liberties))
+        masks = go.program(rules, "legal")(state).numpy()[:, :-1]
+        state = go.program(rules, "play")(state, np.array([noise.choice(np.flatnonzero(mask)) for mask in masks],
+                                                          np.int32))
+    assert seen >= {0, 1, 2, 3, 4, 5}
+
+
 @pytest.mark.parametrize("size", [5, 19])
 def test_symmetries(size):
     images = features.symmetries(size)
