@@ -65,7 +65,7 @@ def main(argv):
     if trained.distribution in config_lib.CLUSTERS:  # variants are trained by this process alone
         changes = {item.name: item.default for item in dataclasses.fields(app.Config)
                    if item.name in ("distribution", *workdir.DISTRIBUTION_FLAGS)} | changes
-    variants.compress(trained.replace(workdir=given.workdir), changes, chains, app.train)
+    variants.compress(trained.replace(workdir=given.workdir), changes, chains, app.train, app.load_task)
 
 
 if __name__ == "__main__":

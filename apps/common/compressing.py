@@ -24,7 +24,12 @@ from strategies.export.files import replacing
 
 @dataclasses.dataclass(frozen=True)
 class CompressionConfig(TrainingConfig):
-    """What every application that trains a model can do to make it smaller."""
+    """What every application that trains a model can do to make it smaller.
+
+    `NETWORK` are the fields that say what a new network is like; a run that begins with a trained one passes them over.
+    """
+
+    NETWORK = ()
 
     initial_model: str = field("", "Where to start from: the workdir of a trained run, or a .keras file. Empty: train "
                                    "first.")
@@ -75,6 +80,9 @@ class CompressionConfig(TrainingConfig):
                 raise ValueError(f"--compression={name} does not work under --distribution={self.distribution}: "
                                  f"{reason}. Train under it first, then compress with --initial_model under another.")
         make_pruning(self)
+        if "prune" in names and not self.compression_epochs:
+            raise ValueError("--compression=prune removes weights while it trains: it needs --compression_epochs of 1 "
+                             "at least; received 0.")
         if "distill" in names and not self.distill_teacher:
             raise ValueError("--compression=distill needs --distill_teacher: the workdir of a trained run.")
         if self.distill_teacher and not names:

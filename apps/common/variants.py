@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 
 from apps.common import config as config_lib
-from apps.common import reporting
+from apps.common import reporting, training, workdir
 from strategies import compression, export
 
 FOLDER = "compressed"
@@ -42,6 +42,8 @@ def variant_configs(trained, changes, chains):
                   "compression": ",".join(chain[before:])}
         if chain[0] == "distill":  # what follows in the chain keeps the teacher
             values["distill_teacher"] = values["distill_teacher"] or trained.workdir
+        else:  # the network is the trained one
+            values |= {field: getattr(trained, field) for field in trained.NETWORK}
         values["initial_model"] = "" if chain[0] == "distill" and not before else str(start)
         configs[name] = config_lib.from_dict(type(trained), values | _unread(type(trained), chain))
     return configs
@@ -108,7 +110,26 @@ def report(trained_folder, rows):
     return path
 
 
-def compress(trained, changes, chains, train):
+def check(trained, changes, chains, load_task):
+    """Tries all chains on untrained networks.
+
+    Args:
+        trained, changes, chains: as of `compress`.
+        load_task: `load_task(config)` -> `training.Task`.
+
+    Raises:
+        ValueError: a variant cannot work.
+    """
+    task = None
+    for chain in chains:
+        (config,) = variant_configs(trained, changes, [chain]).values()  # the whole chain, from the trained run
+        strategy = workdir.make_distribution(config)
+        workdir.prepare_runtime(config)
+        task = task or load_task(config)
+        training.check_compression(config, task, strategy)
+
+
+def compress(trained, changes, chains, train, load_task):
     """Trains all variants that have not been trained and reports.
 
     Args:
@@ -116,22 +137,24 @@ def compress(trained, changes, chains, train):
         changes: {field: value}, in which the variants' runs differ from it.
         chains: what `parse_variants` returned.
         train: the application's `train(config)`.
+        load_task: its `load_task(config)` -> `training.Task`.
 
     Returns:
         rows of the joint `report.csv`: the trained model, variants of earlier calls, and these.
 
     Raises:
-        ValueError: the run has not ended, or a variant cannot work.
+        ValueError: the run has not ended, or a variant cannot work; before anything is trained.
     """
     folder = pathlib.Path(trained.workdir)
     if not (folder / "metrics.json").exists():
         raise ValueError(f"--workdir={folder} has no trained model yet. Repeat the command that began it, to its end.")
+    check(trained, changes, chains, load_task)
     configs = variant_configs(trained, changes, chains)
     rows = [row for row in read_rows(folder / "report.csv") if row["variant"] not in configs]
     for name, config in configs.items():
         print(f"variant {name}")
         train(config)
         rows += [{**row, "variant": name} for row in read_rows(pathlib.Path(config.workdir) / "report.csv")]
-    path = report(folder, rows)
+        path = report(folder, rows)
     print(f"\n{export.markdown_table(rows)}\nreport: {path}")
     return rows

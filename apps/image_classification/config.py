@@ -11,6 +11,8 @@ from layers.normalization import KINDS
 class Config(SupervisedConfig):
     """Every hyper-parameter of the application; those that it shares with others are in `SupervisedConfig`."""
 
+    NETWORK = ("model", "width", "stem", "normalization", "batch_norm_momentum", "dropout")
+
     data: str = field("digits", "digits (embedded), mnist, fashion_mnist, cifar10, cifar100, folder (images in "
                                 "--data_dir, one folder a class) or tfds:<name>.")
     model: str = field("resnet20", "A model of the zoo, such as resnet50, wrn_16_2 or densenet_bc_100_12.",

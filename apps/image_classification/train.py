@@ -4,6 +4,7 @@
 """
 
 import functools
+import pathlib
 
 import numpy as np
 import sklearn.metrics
@@ -11,7 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import compressing, flagging, reporting, training
-from apps.image_classification import data, models
+from apps.image_classification import data, labels, models
 from apps.image_classification.config import Config
 from layers.counting import count_nonzero, count_parameters
 from strategies import compression, export
@@ -33,18 +34,38 @@ def train(config, callbacks=()):
         ValueError: bad input; raised before anything is trained or written.
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
-    return training.run_whole(config, lambda: make_task(config, data.load(config)), evaluate, export_and_report,
-                              callbacks)
+    return training.run_whole(config, lambda: load_task(config), evaluate, export_and_report, callbacks)
+
+
+def load_task(config):
+    """The task of a configuration, its data loaded."""
+    return make_task(config, data.load(config))
 
 
 def make_task(config, splits):
     """What `apps.common.training` needs to know of this application."""
+    check_classes(config, splits.spec)
     return training.Task(
         splits=splits, build=lambda config: models.build(config, splits.spec), compile=compile_model, loss=make_loss(),
         representative=lambda count: data.calibration_images(config, splits, count),
         unaugmented=splits.plain if config.augmentation == "none" else None, monitor=("val_accuracy", "max"),
         begin=lambda part, phase: log_augmented_images(part, phase, splits),
         end=lambda part, phase, model: save_simulated_logits(part, phase, model, splits))
+
+
+def check_classes(config, spec):
+    """Raises ValueError where the workdir of a model to start or learn from names other classes than this data."""
+    for flag in ("initial_model", "distill_teacher"):
+        for folder in filter(None, (part.strip() for part in getattr(config, flag).split(","))):
+            path = pathlib.Path(folder) / "export" / labels.LABELS_FILE
+            if path.is_file():
+                theirs = labels.read_labels(path).class_names
+                if theirs != tuple(spec.class_names):
+                    other = next((pair for pair in zip(theirs, spec.class_names) if pair[0] != pair[1]), None)
+                    words = f"{len(theirs)} of them" if other is None else f"{other[0]!r} in the place of {other[1]!r}"
+                    raise ValueError(f"--{flag}={folder} was trained on other classes than --data={config.data} has: "
+                                     f"expected {len(spec.class_names)} classes, received {words}. Give a model of the "
+                                     "same data.")
 
 
 def compile_model(model, optimizer, config):
@@ -153,7 +174,7 @@ def log_augmented_images(part, phase, splits, count=16):
 
 
 def main(config):
-    training.run_app(config, train, lambda: make_task(config, data.load(config)))
+    training.run_app(config, train, lambda: load_task(config))
 
 
 if __name__ == "__main__":

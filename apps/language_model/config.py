@@ -11,6 +11,8 @@ from apps.common.training import SupervisedConfig
 class Config(SupervisedConfig):
     """Every hyper-parameter of the application; those that it shares with others are in `SupervisedConfig`."""
 
+    NETWORK = ("model", "units", "num_layers", "num_heads", "feed_forward", "positions", "dropout")
+
     data: str = field("sums", "sums (generated), text (--data_dir: a text file, or a folder of them), or tfds:<name>.")
     encoding: str = field("utf-8", "Encoding of text files.")
     tokens: str = field("characters", "What is predicted one after another.", choices=tokens.KINDS)

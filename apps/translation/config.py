@@ -14,6 +14,9 @@ BLEU_TOKENIZERS = ("13a", "none", "char", "intl", "ja-mecab", "zh")  # sacrebleu
 class Config(SupervisedConfig):
     """Every hyper-parameter of the application; those that it shares with others are in `SupervisedConfig`."""
 
+    NETWORK = ("model", "cell", "units", "num_layers", "bidirectional", "norm_first", "tie_embeddings", "embeddings",
+               "dropout")
+
     data: str = field("dates", "dates (generated), tsv (files of source, tab, target in --data_dir), parallel (two "
                                "files a part, as train.en and train.de) or tfds:<name>.")
     encoding: str = field("utf-8", "Encoding of the files.")

@@ -42,10 +42,9 @@ def train(config, callbacks=()):
     """
     run, strategy = training.open_run(config)
     scoring.score(["a"], ["a"], tokenize=config.bleu_tokenize)  # what is not installed is known now
-    splits = data.load(config)
-    check_vocabulary(config, splits.spec)
+    task = load_task(config)
+    splits = task.splits
     sequences.check(config)
-    task = make_task(config, splits)
     training.check(run, task, strategy)
     if config.distill_sequences:
         splits = data.load(config, sequences.targets(run, splits.spec))
@@ -58,6 +57,13 @@ def train(config, callbacks=()):
     export_and_report(run, model, splits, metrics | cost, translations)
     run.end()
     return metrics | cost
+
+
+def load_task(config):
+    """The task of a configuration, its data loaded and its vocabularies compared with its models'."""
+    splits = data.load(config)
+    check_vocabulary(config, splits.spec)
+    return make_task(config, splits)
 
 
 def make_task(config, splits):
@@ -179,7 +185,7 @@ def export_and_report(run, model, splits, metrics, translations):
 
 
 def main(config):
-    training.run_app(config, train, lambda: make_task(config, data.load(config)))
+    training.run_app(config, train, lambda: load_task(config))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ class Distillation:
         teachers: built `keras.Model`s with the student's inputs and classes, giving logits.
         temperature: T, above 0.
         alpha: weight of the teachers, 0 <= alpha <= 1.
-        hint: one of `HINTS`. "features" trains nothing but the hint: it is the first stage of FitNets.
+        hint: one of `HINTS`. "features" trains nothing but the hint: it is the first stage of FitNets. Of several pairs
+            of layers it takes the middle one.
         hint_layers: [(name in the student, name in the teacher), ...]; None chooses by size, see `match_layers`.
         hint_weight: beta, of the attention maps.
 
@@ -81,7 +82,8 @@ class Distilled(keras.Model):
         if distillation.hint != "none":
             maps, teacher_maps = hint_maps(student, distillation.teachers[0], distillation.hint_layers)
         if distillation.hint == "features":
-            maps, teacher_maps = maps[-1:], teacher_maps[-1:]
+            middle = (len(maps) - 1) // 2  # as in the paper: deeper hints bind the student too much
+            maps, teacher_maps = maps[middle:middle + 1], teacher_maps[middle:middle + 1]
             self._regressors = [keras.layers.Dense(teacher_maps[0].shape[-1], name="regressor")]
             self._regressors[0].build(maps[0].shape)
         # Held by a function, so that Keras does not track them: teachers are neither trained nor saved with the
@@ -199,7 +201,11 @@ def match_layers(student, teacher):
 
 
 def check_teacher(student, teacher):
-    """Raises ValueError unless a teacher takes what the student takes and gives as many classes."""
+    """Raises ValueError unless a teacher takes what the student takes and gives as many classes, as logits."""
+    last = teacher.output._keras_history.layer if len(teacher.outputs) == 1 else None
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
+        raise ValueError(f"Teacher {teacher.name!r} gives probabilities, by the softmax of its layer {last.name!r}; a "
+                         "student learns from logits. Give a model that ends before the softmax.")
     for what, mine, theirs in (("inputs", student.input_shape, teacher.input_shape),
                                ("outputs", student.output_shape, teacher.output_shape)):
         if mine != theirs:

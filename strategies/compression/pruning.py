@@ -5,8 +5,8 @@
                  follows a schedule; single weights, blocks, or the      tensorflow_model_optimization
                  n smallest of every m along the input channels
     threshold    |w| <= t, at once                                     Han et al. 2015, arXiv 1506.02626
-    deviation    |w| <= alpha * standard deviation of the layer's       the same, section 3
-                 weights, at once
+    deviation    |w| <= alpha * standard deviation of all weights of    the same, section 3
+                 the layer, at once
 
 What is counted are weights, not neurons: a dense file keeps its size unless it is compressed or stored sparsely. To
 remove whole filters see `structured`.
@@ -92,13 +92,23 @@ class Pruning:
         return max(1, math.ceil(self.ramp * total_steps))
 
     def update_masks(self, model, sparsity=None):
-        """Removes further weights by the criterion; `sparsity` overrides the final one."""
+        """Removes further weights by the criterion; `sparsity` overrides the final one.
+
+        Raises:
+            ValueError: a layer would lose all its weights.
+        """
         for layer in hooks.hooked_layers(model):
             hook = hooks.hook_of(layer)
             for slot in hook.slots:
                 mask = hook.mask(slot)
                 alive = mask.numpy()
-                mask.assign(self.mask_of(slot.variable.numpy() * alive, sparsity) * alive)
+                weights = slot.variable.numpy() * alive
+                new = self.mask_of(weights, sparsity) * alive
+                if alive.any() and not new.any():
+                    raise ValueError(f"Pruning with {self._words()} removes every weight of {slot.name!r}, the largest "
+                                     f"of which is {np.abs(weights).max():.4g}: nothing would go through it any more. "
+                                     "Use a smaller value, or leave that layer out with select (--prune_select).")
+                mask.assign(new)
 
     def mask_of(self, weights, sparsity=None):
         """The mask, 1 where a weight stays, of the same shape and dtype: the criterion applied to an array."""
@@ -113,6 +123,10 @@ class Pruning:
     def finish(self, model):
         """Writes w * mask into the weights and takes the masks away. Returns the model, plain again."""
         return hooks.bake(model)
+
+    def _words(self):
+        return {"threshold": f"threshold={self.threshold:g}", "deviation": f"alpha={self.alpha:g}"}.get(
+            self.criterion, f"sparsity={self.sparsity:g}")
 
     def _slots(self, model):
         slots = hooks.weight_slots(model, select=self.select)
@@ -182,7 +196,8 @@ def due_steps(pruning, total_steps):
     schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, pruning.sparsity, begin_step=0, end_step=end,
                                                     frequency=frequency)
     steps = np.unique([*range(0, end, frequency), min(end, total_steps - 1)])
-    return {int(step): float(schedule(int(step))[1]) for step in steps}
+    due = {int(step): float(schedule(int(step))[1]) for step in steps}
+    return due | {max(due): pruning.sparsity}  # a schedule as long as the training would end a step too late
 
 
 def sparsity_of(model):
@@ -235,10 +250,12 @@ def m_by_n_mask(weights, m, n):
 
 
 def deviation_mask(weights, alpha):
-    """Removes |w| <= alpha * sigma, sigma the standard deviation of the weights that are not 0 already."""
-    alive = weights[weights != 0]
-    sigma = alive.std() if alive.size else 0.0
-    return ((np.abs(weights) > alpha * sigma) & (weights != 0)).astype(weights.dtype)
+    """Removes |w| <= alpha * sigma, sigma the standard deviation of all weights of the layer.
+
+    Those that were removed before count as the zeros that they are. Of normal weights beyond 1.5 sigma alone the
+    deviation is 1.8 sigma: counted without zeros a second round would remove nearly all of them.
+    """
+    return ((np.abs(weights) > alpha * weights.std()) & (weights != 0)).astype(weights.dtype)
 
 
 def _block_means(matrix, rows, columns):

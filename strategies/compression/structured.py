@@ -7,7 +7,8 @@ layer that reads it.
 
     ranking  score of a channel                                                              source
     l1       sum of |w| of the filters that make it                                          Li et al. 2017
-    scale    |gamma| of the batch normalisations that it goes through                        Liu et al. 2017, 1708.06519
+    scale    |gamma| of the batch normalisations that it goes through; channels without      Liu et al. 2017, 1708.06519
+             one stay
     taylor   (sum of gradient * w over the filters that make it)^2, over batches of samples  Molchanov et al. 2019,
                                                                                              1906.10771, equation 8
 """
@@ -79,8 +80,11 @@ class FilterPruning:
         """
         channels = Channels(model)
         scores = channels.scores(self.ranking, self.batches, self.loss)
-        removed = []
-        for members in channels.prunable_sets():
+        removed, ranked = [], [members for members in channels.prunable_sets() if set(members) <= set(scores)]
+        if not ranked:
+            raise ValueError(f"Model {model.name!r} has no channels that go through a batch normalisation, by whose "
+                             'gamma ranking="scale" chooses. Use ranking="l1" or "taylor".')
+        for members in ranked:
             count = min(round(self.share * len(members)), len(members) - self.minimum)
             removed += sorted(members, key=lambda root: (scores[root], root))[:max(0, count)]
         return channels.without(removed)
@@ -140,7 +144,7 @@ class Channels:
         return list(sets.values())
 
     def scores(self, ranking, batches=None, loss=None):
-        """{root: importance}; see the module's table."""
+        """{root: importance}; see the module's table. By scale only of channels that are normalised in batches."""
         if ranking == "taylor":
             values = _taylor(self._model, self._makers(), batches, loss)
         elif ranking == "scale":
@@ -156,8 +160,7 @@ class Channels:
                 root = self.root(channel)
                 totals[root] = totals.get(root, 0.0) + float(score)
                 counts[root] = counts.get(root, 0) + 1
-        missing = [root for members in self.prunable_sets() for root in members if root not in totals]
-        return {root: total / counts[root] for root, total in totals.items()} | dict.fromkeys(missing, 0.0)
+        return {root: total / counts[root] for root, total in totals.items()}
 
     def without(self, roots):
         """The model without the channels that these roots stand for."""

@@ -61,8 +61,9 @@ def errors_table(rows, count=10):
               for row in known]
     worst = known[0]
     return "\n".join(lines) + (
-        f"\n\nMost is lost in {_short(worst['tensor'])}: if int8 costs too much accuracy, that is the first layer to "
-        "leave in floating point, or a reason to train with simulated 8 bits. 6 dB are one bit.\n")
+        f"\n\nMost is lost in {_short(worst['tensor'])}: what one would leave in floating point first. If int8 "
+        "costs too much accuracy, train with simulated 8 bits (--compression=quantize), or give activations 16 "
+        "(--export=int16). 6 dB are one bit.\n")
 
 
 def _short(name, longest=60):

@@ -76,6 +76,8 @@ def test_the_teacher_stays_through_a_chain(trained):
         "distill": True, "prune": False, "distill+prune": True, "distill+prune+quantize": True}
     assert configs["distill+prune+quantize"].initial_model == str(trained / "compressed" / "distill+prune")
     assert configs["distill"].initial_model == ""
+    assert {name: c.width for name, c in configs.items()} == {  # others are the trained network
+        "distill": 0.25, "prune": 1.0, "distill+prune": 0.25, "distill+prune+quantize": 0.25}
 
 
 @pytest.mark.parametrize("chains, message", [("prune+distill", "not a legal order"), ("cut", "Unknown compression")])
@@ -99,7 +101,13 @@ def test_a_folder_without_a_run(tmp_path):
 def test_a_run_that_has_not_ended(tmp_path):
     begun = Config(workdir=str(tmp_path / "run"))
     with pytest.raises(ValueError, match="has no trained model yet"):
-        variants.compress(begun, {}, variants.parse_variants("prune"), train_lib.train)
+        variants.compress(begun, {}, variants.parse_variants("prune"), train_lib.train, train_lib.load_task)
+
+
+def test_all_variants_are_checked_before_one_is_trained(trained):
+    with pytest.raises(ValueError, match="No weight of model .* matches 'nothing'"):
+        run_compress(f"--workdir={trained}", "--variants=quantize,filters+prune", "--prune_select=nothing")
+    assert not (trained / "compressed" / "quantize").exists()
 
 
 def test_the_application_is_that_of_the_run(tmp_path):

@@ -10,6 +10,7 @@ import tf_keras as keras
 from apps.image_classification import train as train_lib
 from apps.image_classification.config import Config
 from strategies import compression
+from strategies.compression import hooks
 from strategies.distribution import DISTRIBUTIONS
 from strategies.supervisor import Supervisor
 
@@ -49,16 +50,36 @@ def trained(tmp_path_factory):
 
 
 def check(workdir, found, distribution, flag):
+    """The trained model, or None where the combination was refused as it should be."""
     code, words = found
     refusal = REFUSED.get((distribution, flag))
     if refusal is not None:
         assert code == 2 and not (workdir / "config.json").exists()
         assert distribution in SIZES or refusal in words
-        return
+        return None
     assert code == 0, words
     assert json.loads((workdir / "metrics.json").read_text())["test_accuracy"] > 0.3
     model = keras.models.load_model(workdir / "model.keras", compile=False)
     assert all(np.isfinite(w).all() for w in model.get_weights())
+    return model
+
+
+def check_trace(method, model, before):
+    """What a method leaves in a model's weights, whatever strategy trained it."""
+    kernels = [slot.variable.numpy() for slot in hooks.weight_slots(model)]
+    if method == "filters":
+        assert model.count_params() < 0.8 * before.count_params()
+    elif method == "prune":
+        assert sum((w == 0).sum() for w in kernels) / sum(w.size for w in kernels) == pytest.approx(0.8, abs=0.02)
+    elif method == "share":
+        assert all(len(np.unique(w)) <= 16 for w in kernels)
+    elif method == "quantize":  # 8 bits for each filter
+        assert all(len(np.unique(column)) <= 255 for w in kernels for column in w.reshape(-1, w.shape[-1]).T)
+    elif method == "low_bit":
+        for w in kernels:
+            exponents = np.log2(np.abs(w[w != 0]) / np.abs(w).max())
+            np.testing.assert_allclose(exponents, np.round(exponents), atol=1e-4)
+            assert exponents.min() > -3.5  # of 4 bits: 0, and four powers with a sign
 
 
 @pytest.mark.parametrize("method", compression.METHODS)
@@ -67,8 +88,10 @@ def test_compression(trained, tmp_path, distribution, method):
     start = {"distill_teacher": str(trained)} if method == "distill" else {"initial_model": str(trained)}
     # A student begins with random weights; what four weights of five were taken from must find its way back.
     epochs = {"distill": {"epochs": 8}, "prune": {"compression_epochs": 4}}.get(method, {})
-    check(tmp_path / "run", train(tmp_path / "run", distribution, compression=method, **start, **epochs), distribution,
-          method)
+    found = train(tmp_path / "run", distribution, compression=method, **start, **epochs)
+    model = check(tmp_path / "run", found, distribution, method)
+    if model is not None:
+        check_trace(method, model, keras.models.load_model(trained / "model.keras", compile=False))
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16", "float64"])

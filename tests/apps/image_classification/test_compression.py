@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -53,7 +54,6 @@ def test_a_chain_keeps_what_each_phase_did(trained, tmp_path):
     assert "curves_01_prune" in (tmp_path / "run" / "report.md").read_text()
 
 
-@pytest.mark.conformance  # the language model's test does the same with one phase
 def test_an_interrupted_chain_goes_on_in_the_middle_of_a_phase(trained, tmp_path):
     class Interrupt(keras.callbacks.Callback):
         steps = 0
@@ -118,7 +118,19 @@ def test_mixed_precision_and_iterations(trained, tmp_path):
     assert all(len(np.unique(w)) <= 5 for w in kernels(tmp_path / "run").values())
 
 
+def test_a_teacher_of_other_classes_is_refused(trained, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    path = other / "export" / "labels.json"
+    path.write_text(path.read_text().replace('"3"', '"three"'))
+    for flag, method in (("distill_teacher", "distill"), ("initial_model", "prune")):
+        with pytest.raises(ValueError, match=f"--{flag}=.* other classes than .* 'three' in the place of '3'"):
+            train_lib.train(config(tmp_path / "run", compression=method, **{flag: str(other)}))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("options, message", [
+    ({"compression": "prune", "initial_model": "TRAINED", "compression_epochs": 0}, "needs --compression_epochs of 1"),
     ({"compression": "prune", "prune_select": "nothing"}, "No weight of model .* matches 'nothing'"),
     ({"compression": "distill", "distill_teacher": "TRAINED", "distill_cache": True, "augmentation": "shift"},
      "--distill_cache .* --augmentation=none only"),

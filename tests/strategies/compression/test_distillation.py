@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from layers.backbones import resnet
 from layers.regularization import add_weight_penalty
 from strategies.compression import FilterPruning, Pruning, Quantization, distillation, hooks
 from strategies.compression.distillation import Distillation
+from tests.conformance import catalogue
 from tests.strategies.compression import kinds
 
 
@@ -167,6 +169,21 @@ def test_features_train_what_leads_to_the_hint_and_nothing_else():
     assert not np.array_equal(student.get_layer("first").kernel, first_before)
 
 
+def test_the_hint_is_the_middle_one_of_three_sizes():
+    """ResNet-20 has maps of 8, 4 and 2 points of 8: nothing above the second is trained, and all below is."""
+    student, teacher = (catalogue.backbone_classifier(resnet.BACKBONES["resnet20"], width=width)
+                        for width in (0.25, 0.5))
+    (_, _), (middle, theirs), (_, _) = distillation.match_layers(student, teacher)
+    model = Distillation([teacher], hint="features").prepare(student)
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy(from_logits=True))
+    before = {weight.name: weight.numpy() for weight in student.trainable_weights}
+    model.fit(catalogue.images(0), np.eye(4)[catalogue.labels()], epochs=1, verbose=0)
+    moved = [not np.array_equal(weight, before[weight.name]) for weight in student.trainable_weights]
+    guided = len(keras.Model(student.input, student.get_layer(middle).output).trainable_weights)
+    assert teacher.get_layer(theirs).output.shape[1:3] == (4, 4) and 0 < guided < len(moved)
+    assert all(moved[:guided]) and not any(moved[guided:])
+
+
 def test_attention_pulls_maps_together():
     student, teacher, x, y = models()
     recipe = Distillation([teacher], alpha=0.0, hint="attention")
@@ -202,6 +219,15 @@ def test_a_teacher_that_does_not_fit(teacher, message):
         model, _ = kinds.build(teacher)
     with pytest.raises(ValueError, match=message):
         Distillation([model]).prepare(student)
+
+
+def test_a_teacher_of_probabilities_is_refused():
+    student, *_ = models()
+    for last in ([keras.layers.Dense(4, "softmax")], [keras.layers.Dense(4), keras.layers.Softmax()],
+                 [keras.layers.Dense(4), keras.layers.Activation("softmax")]):
+        teacher = keras.Sequential([keras.layers.Flatten(input_shape=kinds.IMAGE), *last])
+        with pytest.raises(ValueError, match="gives probabilities, by the softmax of its layer"):
+            Distillation([teacher]).prepare(student)
 
 
 @pytest.mark.parametrize("options, message", [

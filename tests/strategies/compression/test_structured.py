@@ -135,6 +135,18 @@ def test_the_least_important_channel_goes(ranking):
     np.testing.assert_array_equal(smaller.get_layer("logits").kernel, model.get_layer("logits").kernel.numpy()[kept])
 
 
+def test_by_scale_only_channels_with_a_gamma_go():
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, name="with")(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3, name="without")(x))
+    model = keras.Model(inputs, keras.layers.Dense(4)(x))
+    smaller = FilterPruning(share=0.5, ranking="scale").prepare(model)
+    assert [smaller.get_layer(name).filters for name in ("with", "without")] == [2, 6]
+    with pytest.raises(ValueError, match='no channels that go through a batch normalisation.*ranking="l1"'):
+        FilterPruning(ranking="scale").prepare(keras.Sequential([keras.layers.Dense(4, input_shape=(3,)),
+                                                                 keras.layers.Dense(2)]))
+
+
 def test_taylor_is_gradient_times_weight():
     model, loss = settled("resnet20"), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     x, y = catalogue.images(0), catalogue.labels()
