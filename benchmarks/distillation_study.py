@@ -42,12 +42,14 @@ def main():
     metrics = runs.run_all(folder, {f"{name}_{seed}": {**values, "seed": seed} for name, values in variants.items()
                                     for seed in seeds}, flags)
     rows = [{"variant": name, "parameters": m["num_parameters"], "multiply_adds": m["macs"],
-             "accuracy": 100 * m["test_accuracy"], "spread": 0.0} for name, m in teachers.items()]
+             "accuracy": 100 * m["test_accuracy"], "spread": 0.0, "least": 100 * m["test_accuracy"],
+             "most": 100 * m["test_accuracy"]} for name, m in teachers.items()]
     for name in variants:
         accuracy = [100 * metrics[f"{name}_{seed}"]["test_accuracy"] for seed in seeds]
         m = metrics[f"{name}_0"]
         rows.append({"variant": name, "parameters": m["num_parameters"], "multiply_adds": m["macs"],
-                     "accuracy": float(np.mean(accuracy)), "spread": float(np.ptp(accuracy))})
+                     "accuracy": float(np.mean(accuracy)), "spread": float(np.ptp(accuracy)),
+                     "least": min(accuracy), "most": max(accuracy)})
     common.write("distillation_study", rows)
 
 

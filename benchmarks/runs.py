@@ -25,13 +25,16 @@ def run_all(folder, runs, common_flags, *, app="image_classification", program="
         {name: metrics of the run}.
 
     Raises:
-        RuntimeError: a run failed; the message holds the end of what it printed.
+        RuntimeError: a run failed; the message holds the end of what it printed. Or a run that has ended had other
+            flags.
     """
     results = {}
     for name, flags in runs.items():
-        workdir = pathlib.Path(folder) / name
-        if not (workdir / "report.md").exists():  # the last file that a run writes
-            flags = {**common_flags, **flags, "workdir": workdir.absolute()}
+        workdir, flags = pathlib.Path(folder) / name, {**common_flags, **flags}
+        if (workdir / "report.md").exists():  # the last file that a run writes
+            _check_same(workdir, flags)
+        else:
+            flags["workdir"] = workdir.absolute()
             workers, servers = flags.pop("cluster", (0, 0))
             options = [f"--{k}={v}" for k, v in flags.items()]
             print(f"{name}: {' '.join(options)}", flush=True)
@@ -45,6 +48,22 @@ def run_all(folder, runs, common_flags, *, app="image_classification", program="
         results[name] = json.loads((workdir / "metrics.json").read_text())
         print(f"{name}: {metric} {results[name][metric]:.4f}", flush=True)
     return results
+
+
+def _check_same(workdir, flags):
+    """Raises RuntimeError where a run had other flags; where its files lie may have changed."""
+    found = json.loads((workdir / "config.json").read_text())["config"]
+    for name, wanted in flags.items():
+        if name in found and not isinstance(wanted, pathlib.Path) and not _same(found[name], wanted):
+            raise RuntimeError(f"{workdir} was run with --{name}={found[name]}; wanted is {wanted}. Move it away, or "
+                               "give another --folder.")
+
+
+def _same(a, b):
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return str(a) == str(b)
 
 
 def loss_over_seeds(accuracy, reference):

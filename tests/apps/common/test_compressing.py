@@ -52,6 +52,23 @@ def test_iterated_pruning_keeps_the_same_share_each_time():
     np.testing.assert_allclose(shares, [0.5, 0.75, 0.875])
 
 
+def test_explain_says_which_compressions_fit():
+    def build():
+        inputs = keras.Input((6, 4))
+        return keras.Model(inputs, keras.layers.Dense(3, name="logits")(keras.layers.LSTM(5)(inputs)))
+
+    settings = config(prune_select="logits")
+    samples = np.zeros((2, 6, 4), np.float32)
+    found = compressing.what_fits(settings, build, lambda phase: compressing.make_method(
+        phase, representative=lambda: samples))
+    assert {name: found.pop(name) for name in ("prune", "share", "quantize", "low_bit")} == dict.fromkeys(
+        ("prune", "share", "quantize", "low_bit"), "yes")
+    assert list(found) == ["filters"] and "has no channel that can be removed" in found["filters"]
+    found = compressing.what_fits(config(prune_select="nothing"), build, lambda phase: compressing.make_method(
+        phase, representative=lambda: samples))
+    assert all("matches 'nothing'" in found[name] for name in ("prune", "share", "low_bit"))
+
+
 def test_only_the_first_training_has_a_time_budget():
     phases = compressing.phases(config(compression="prune", time_budget=3.0))
     assert [phase.config.time_budget for phase in phases] == [3.0, 0.0]

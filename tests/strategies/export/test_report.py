@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from strategies import export
+from strategies.compression import pruning
 from strategies.export import report, tflite
 from tests.strategies.export import models
 
@@ -125,6 +126,16 @@ def test_other_models_in_every_tflite_format(build, tmp_path):
     assert rows[0]["relative_diff"] < 1e-5 and rows[3]["relative_diff"] < 0.2
     assert rows[0]["value"] is None and rows[0]["metric"] is None
     assert rows[3]["float_operators"] == []
+
+
+def test_a_sparse_file_of_a_pruned_dense_layer_is_small_and_says_the_same(tmp_path):
+    inputs = keras.Input((256,))
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Dense(256, "relu", name="wide")(inputs)))
+    kernel = model.get_layer("wide").kernel
+    kernel.assign(kernel * pruning.magnitude_mask(kernel.numpy(), 0.9))
+    x = np.random.default_rng(0).normal(size=(16, 256)).astype(np.float32)
+    dense, sparse = export.export_all(model, tmp_path, formats=["float32", "sparse"], samples=x)
+    assert sparse["bytes"] < 0.4 * dense["bytes"] and sparse["max_abs_diff"] < 1e-4
 
 
 def test_structures_survive_keras_and_saved_model(tmp_path):
