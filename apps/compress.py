@@ -2,7 +2,7 @@
 
     python -m apps.compress --workdir=runs/demo --variants=quantize,distill,distill+prune+quantize
 
-It takes the runs of every application that trains on given data. Each variant is such a run in
+It takes runs of image classification, language models and translation. Each variant is such a run in
 `<workdir>/compressed/<variant>`, with the flags of the trained one but for those given here. A chain goes on from the
 longest variant that it begins with, so nothing is trained twice. The table is in `<workdir>/compressed/report.md`, with
 a plot of size against quality; `<workdir>/report.csv` gets all rows. The same command resumes what was interrupted.
