@@ -12,14 +12,14 @@ from apps.common import tokens
 _NEVER = -1e9  # a log probability that nothing real has
 
 
-def decode(step, state, *, batch_size, length, temperature=0.0, seed=(0, 0)):
+def decode(step, state, *, batch_size, length, temperature=0.0, top_k=0, top_p=1.0, seed=(0, 0)):
     """Takes the likeliest token, or draws one, until every sentence has ended.
 
     Args:
         step, state: see the head of this file; N = B.
         batch_size: B.
         length: L, tokens at most, the end included.
-        temperature: the logits are divided by it before a token is drawn; 0 takes the likeliest.
+        temperature, top_k, top_p: as of `decoding.choose`; temperature 0 takes the likeliest.
         seed: of the draws, two whole numbers.
 
     Returns:
@@ -27,11 +27,12 @@ def decode(step, state, *, batch_size, length, temperature=0.0, seed=(0, 0)):
     """
 
     def choose(logits, place):
+        logits = _allowed(logits)
         if not temperature:
             return tf.argmax(logits, axis=-1, output_type=tf.int32)
         noise = tf.random.stateless_uniform(tf.shape(logits), tf.stack([seed[0], seed[1] + place]), minval=1e-9)
         # Adding Gumbel noise to logits and taking the largest draws from their softmax.
-        return tf.argmax(tf.cast(logits, tf.float32) / temperature - tf.math.log(-tf.math.log(noise)), axis=-1,
+        return tf.argmax(_likeliest(logits / temperature, top_k, top_p) - tf.math.log(-tf.math.log(noise)), axis=-1,
                          output_type=tf.int32)
 
     def body(place, last, has_ended, written, state):
@@ -44,6 +45,26 @@ def decode(step, state, *, batch_size, length, temperature=0.0, seed=(0, 0)):
              tf.fill([batch_size, length], tokens.PADDING), state)
     return tf.while_loop(lambda place, last, has_ended, *rest: ~tf.reduce_all(has_ended), body, begin,
                          maximum_iterations=length)[3]
+
+
+def _allowed(logits):
+    """Logits [N, V], float32, in which what stands for no piece of text is never the largest."""
+    size = logits.shape[-1]
+    banned = sum(tf.one_hot(number, size) for number in (tokens.PADDING, tokens.BEGIN, tokens.UNKNOWN))
+    return tf.cast(logits, tf.float32) + _NEVER * banned
+
+
+def _likeliest(logits, top_k, top_p):
+    """Logits [N, V] in which only what may be drawn is left."""
+    if not top_k and top_p >= 1:
+        return logits
+    ordered = tf.sort(logits, axis=-1, direction="DESCENDING")
+    if top_k:
+        ordered = tf.where(tf.range(ordered.shape[-1]) < top_k, ordered, _NEVER)
+    p = tf.nn.softmax(ordered)
+    kept = tf.cumsum(p, axis=-1, exclusive=True) < top_p
+    least = tf.reduce_min(tf.where(kept & (ordered > _NEVER / 2), ordered, tf.float32.max), axis=-1, keepdims=True)
+    return tf.where(logits >= least, logits, _NEVER)
 
 
 def beam(step, state, *, batch_size, length, width=4, alpha=0.6):
@@ -69,7 +90,7 @@ def beam(step, state, *, batch_size, length, width=4, alpha=0.6):
         last = tf.where(place == 0, tokens.BEGIN, tf.gather(written, tf.maximum(place - 1, 0), axis=2))
         logits, state = step(tf.reshape(last, [rows]), state)
         size = logits.shape[-1]
-        totals = alive[..., None] + tf.reshape(tf.nn.log_softmax(tf.cast(logits, tf.float32)), [-1, width, size])
+        totals = alive[..., None] + tf.reshape(tf.nn.log_softmax(_allowed(logits)), [-1, width, size])
         scores, index = tf.math.top_k(tf.reshape(totals, [-1, width * size]), 2 * width)  # [B, 2W]
         parent, number = index // size, index % size
         candidates = tf.where(tf.range(length) == place, number[..., None], tf.gather(written, parent, batch_dims=1))

@@ -9,6 +9,43 @@ import numpy as np
 from apps.common import tokens
 
 
+def allowed(logits, *, unknown=False):
+    """Logits [V], float64, in which what stands for no piece of text has -inf: padding, the beginning and, unless
+    `unknown`, the unknown."""
+    logits = np.array(logits, np.float64)
+    logits[[tokens.PADDING, tokens.BEGIN] if unknown else [tokens.PADDING, tokens.BEGIN, tokens.UNKNOWN]] = -np.inf
+    return logits
+
+
+def choose(logits, chance, *, temperature=1.0, top_k=0, top_p=1.0):
+    """Draws a token.
+
+    Args:
+        logits: [V]; minus infinity where a token cannot be drawn.
+        chance: `numpy.random.Generator`.
+        temperature: the logits are divided by it; 0 takes the largest.
+        top_k: only the k largest can be drawn (Fan et al. 2018); 0: all.
+        top_p: only the smallest set of the largest whose probability reaches p (Holtzman et al. 2020).
+
+    Returns:
+        int.
+    """
+    logits = np.asarray(logits, np.float64)
+    if not temperature:
+        return int(np.argmax(logits))
+    order = np.argsort(-logits, kind="stable")
+    scaled = (logits[order] - logits[order[0]]) / temperature
+    if top_k:
+        scaled[top_k:] = -np.inf
+    p = np.exp(scaled)
+    p /= p.sum()
+    if top_p < 1:
+        before = np.cumsum(p) - p
+        p[before >= top_p] = 0
+        p /= p.sum()
+    return int(order[chance.choice(len(p), p=p)])
+
+
 def length_penalty(length, alpha):
     """What a hypothesis' log probability is divided by: ((5 + length) / 6)^alpha (Wu et al. 2016, arXiv 1609.08144,
     equation 14). `length` counts the end."""
@@ -24,10 +61,15 @@ def log_softmax(logits):
 
 def greedy(step, state, length):
     """The likeliest token again and again, up to the end or to `length` tokens: a list of numbers, without the end."""
+    return draw(step, state, length, None, temperature=0)
+
+
+def draw(step, state, length, chance, **options):
+    """As `greedy`, but by chance: `chance` and `options` are those of `choose`."""
     written, number = [], tokens.BEGIN
     for _ in range(length):
         logits, state = step(number, state)
-        number = int(np.argmax(logits))
+        number = choose(allowed(logits), chance, **options)
         if number == tokens.END:
             break
         written.append(number)
@@ -53,7 +95,7 @@ def beam(step, state, length, *, width=4, alpha=0.6):
         for parent, (score, written, before) in enumerate(alive):
             logits, after = step(written[-1] if written else tokens.BEGIN, before)
             states.append(after)
-            totals = score + log_softmax(logits)
+            totals = score + log_softmax(allowed(logits))
             for number in np.argsort(-totals, kind="stable")[:2 * width]:
                 candidates.append((float(totals[number]), parent, int(number)))
         # Each beginning can end once, so half of twice the width go on.

@@ -2,9 +2,13 @@
 
 import gzip
 import pathlib
+import re
+import sys
 import zlib
 
-PARTS = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}  # what a file's name holds
+# What a file's name holds, between what is no letter.
+PARTS = {"train": {"train", "training"}, "validation": {"val", "valid", "validation", "dev", "development"},
+         "test": {"test", "testing", "newstest"}}
 ENDINGS = (".txt", ".txt.gz", ".tsv", ".tsv.gz")
 
 
@@ -35,6 +39,24 @@ def read_text(path, encoding="utf-8"):
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def use_utf8():
+    """Standard input and output in UTF-8, whatever the terminal's language; a broken byte must not end a program."""
+    for stream in (sys.stdin, sys.stdout):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def clean(argument):
+    """An argument of a command without the halves of characters that broken bytes in it leave."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def part_of(name):
+    """The part of a data set that a file's name says, such as wmt14.train.en; None where it says none."""
+    words = set(re.split("[^a-z]+", name.lower()))
+    return next((part for part, names in PARTS.items() if words & names), None)
+
+
 def find_parts(data_dir, data, endings=ENDINGS):
     """The files of a data set by what their names say.
 
@@ -60,15 +82,14 @@ def find_parts(data_dir, data, endings=ENDINGS):
                    and not file.name.startswith("."))
     if not files:
         raise ValueError(f"--data_dir={data_dir} holds no text: expected files ending in {', '.join(endings)}.")
-    found = {part: [file for file in files if any(word in file.name.lower() for word in words)]
-             for part, words in PARTS.items()}
+    found = {part: [file for file in files if part_of(file.name) == part] for part in PARTS}
     if not found["train"]:
         if found["validation"] or found["test"]:
             rest = [file for file in files if file not in found["validation"] + found["test"]]
             if not rest:
                 raise ValueError(f"--data_dir={data_dir} has {', '.join(file.name for file in files)} but no training "
-                                 "part: expected a file whose name holds 'train'. To split one file, give that file as "
-                                 "--data_dir.")
+                                 "part: expected a file whose name holds the word 'train'. To split one file, give "
+                                 "that file as --data_dir.")
             found["train"] = rest
         else:
             found["train"] = files

@@ -181,6 +181,13 @@ def check_same(theirs, ours, what):
                          f"{len(ours)}). Give a model of the same data and --tokens.")
 
 
+def check_size(vocabulary, size, where):
+    """Raises ValueError unless a vocabulary, read from `where`, has as many tokens as a model has logits."""
+    if len(vocabulary) != size:
+        raise ValueError(f"The vocabulary in {where} has {len(vocabulary)} tokens, the model {size}: it is that of "
+                         "another model. Give the folder that training left beside this one, with --vocabulary.")
+
+
 def _content(numbers):
     """The numbers of a text up to its end, without padding and begin."""
     for number in numbers:
@@ -209,7 +216,9 @@ def _train_subwords(lines, size):
             sentence_iterator=iter(lines), model_writer=output, vocab_size=size, model_type="unigram",
             character_coverage=1.0 if is_alphabet else 0.9998, pad_id=PADDING, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=END,
             pad_piece=SPECIALS[0], unk_piece=SPECIALS[1], bos_piece=SPECIALS[2], eos_piece=SPECIALS[3],
-            hard_vocab_limit=False, num_threads=1, minloglevel=2)  # several threads: another model each time
+            # Text as it is: a normalised translation would never be the reference.
+            normalization_rule_name="identity", remove_extra_whitespaces=False, hard_vocab_limit=False,
+            num_threads=1, minloglevel=2)  # several threads: another model each time
     except RuntimeError as error:
         raise ValueError(f"SentencePiece cannot make a vocabulary of {size} subwords from this text: {error} Change "
                          "--vocabulary_size.") from None

@@ -56,6 +56,9 @@ class SupervisedConfig(CompressionConfig):
         super().validate()
         if not self.workdir and not self.explain:
             raise ValueError("--workdir is missing: expected a folder for this run, such as --workdir=runs/first.")
+        if self.schedule == "inverse_square_root" and not self.warmup_fraction:
+            raise ValueError("--schedule=inverse_square_root falls from the end of the warm-up on: it needs a "
+                             "--warmup_fraction above 0; received 0.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from absl import flags
 
 from apps.common import config as config_lib
 from apps.common import flagging, tokens
+from apps.common import text as text_lib
 from apps.language_model import writing
 from strategies.signature import Signature
 
@@ -106,6 +107,13 @@ def _load_keras(path):
     return Model(step=models.stepper(step), state=models.zero_state(step))
 
 
+def num_logits(model):
+    """V."""
+    if model.step is None:
+        return model.window(np.zeros(model.length, np.int32)).shape[-1]
+    return len(model.step(tokens.BEGIN, model.state)[0])
+
+
 def encode(vocabulary, prompt, where):
     """Numbers of a prompt; says on standard error how many tokens of it are unknown."""
     numbers = vocabulary.encode(prompt)
@@ -148,7 +156,9 @@ def fill_in(model, vocabulary, prompt, config, where="prompt"):
 def main(config, prompts):
     """Prints what the model makes of each prompt; returns the exit code, 1 when one could not be used."""
     model = load_model(config.model_file)
-    vocabulary = tokens.load(config.vocabulary or tokens.find(config.model_file))
+    folder = config.vocabulary or tokens.find(config.model_file)
+    vocabulary = tokens.load(folder)
+    tokens.check_size(vocabulary, num_logits(model), folder)
     answer, failures = go_on if model.step else fill_in, 0
     for number, prompt in enumerate(prompts or (line.rstrip("\n") for line in sys.stdin), 1):
         try:
@@ -160,7 +170,8 @@ def main(config, prompts):
 
 
 def _entry(argv):
-    sys.exit(main(flagging.config_from_flags(PredictConfig), argv[1:]))
+    text_lib.use_utf8()
+    sys.exit(main(flagging.config_from_flags(PredictConfig), [text_lib.clean(prompt) for prompt in argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ V vocabulary. No TensorFlow: `predict` reads this.
 
 import numpy as np
 
-from apps.common import tokens
+from apps.common import decoding, tokens
 
 LINE_END = tokens.END  # of words and subwords
 
@@ -32,36 +32,6 @@ def decode_text(vocabulary, numbers):
     return "\n".join([*lines, vocabulary.decode(line)])
 
 
-def choose(logits, chance, *, temperature=1.0, top_k=0, top_p=1.0):
-    """Draws a token.
-
-    Args:
-        logits: [V].
-        chance: `numpy.random.Generator`.
-        temperature: the logits are divided by it; 0 takes the largest.
-        top_k: only the k largest can be drawn (Fan et al. 2018); 0: all.
-        top_p: only the smallest set of the largest whose probability reaches p (Holtzman et al. 2020).
-
-    Returns:
-        int.
-    """
-    logits = np.asarray(logits, np.float64).copy()
-    logits[[tokens.PADDING, tokens.BEGIN]] = -np.inf  # never targets
-    if not temperature:
-        return int(np.argmax(logits))
-    order = np.argsort(-logits, kind="stable")
-    scaled = (logits[order] - logits[order[0]]) / temperature
-    if top_k:
-        scaled[top_k:] = -np.inf
-    p = np.exp(scaled)
-    p /= p.sum()
-    if top_p < 1:
-        before = np.cumsum(p) - p
-        p[before >= top_p] = 0
-        p /= p.sum()
-    return int(order[chance.choice(len(p), p=p)])
-
-
 def write(step, state, prompt, count, *, limit=0, seed=0, **options):
     """Goes on from a prompt.
 
@@ -72,7 +42,7 @@ def write(step, state, prompt, count, *, limit=0, seed=0, **options):
         count: tokens to write.
         limit: tokens after which the state is full; then it begins again with the last half of them. 0: never.
         seed: of the draws.
-        **options: of `choose`.
+        **options: of `decoding.choose`.
 
     Yields:
         each new number.
@@ -85,7 +55,7 @@ def write(step, state, prompt, count, *, limit=0, seed=0, **options):
         for number in waiting:
             logits, now = step(number, now)
         read += len(waiting)
-        waiting = [choose(logits, chance, **options)]
+        waiting = [decoding.choose(decoding.allowed(logits, unknown=True), chance, **options)]
         text += waiting
         yield waiting[0]
 

@@ -73,9 +73,14 @@ class Config(SupervisedConfig):
     distill_sequences: str = field("", "Workdir of a trained run whose translations of the training sources, made as "
                                        "--decoding says, are learned instead of the given ones (sequence-level "
                                        "distillation).")
-    decoding: str = field("greedy", "How the test is translated.", choices=("greedy", "beam"))
+    decoding: str = field("greedy", "How the test is translated; sample draws tokens.",
+                          choices=("greedy", "beam", "sample"))
     beam_width: int = field(4, "Beginnings that a beam follows.", minimum=1)
     length_penalty: float = field(0.6, "Alpha of the beam's length penalty.", minimum=0)
+    temperature: float = field(1.0, "Of sample: the logits are divided by it.", above=0)
+    top_k: int = field(0, "Of sample: among the k likeliest tokens only. 0: all.", minimum=0)
+    top_p: float = field(1.0, "Of sample: among the likeliest tokens that together have this probability.", above=0,
+                         maximum=1)
     bleu_tokenize: str = field("13a", "sacrebleu's tokenisation; none where the text has blanks between tokens "
                                       "already.", choices=BLEU_TOKENIZERS)
     num_translated: int = field(1000, "Pairs of the test that are translated, at most.", minimum=1)

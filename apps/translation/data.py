@@ -27,6 +27,9 @@ class PairSpec:
         max_length: S and T at most.
         mean_length: targets of a training pair in the mean, ends included.
         num_left_out: training pairs that are longer.
+        num_left_out_validation: validation pairs that are longer.
+        num_cut_test: test pairs of which a side is longer, and cut.
+        test_unknown_share: of the tokens of the test's sources and references.
         test_pairs: [(source text, target text)].
     """
 
@@ -36,6 +39,9 @@ class PairSpec:
     mean_length: float
     num_left_out: int
     test_pairs: list
+    num_left_out_validation: int = 0
+    num_cut_test: int = 0
+    test_unknown_share: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +81,12 @@ def load(config, targets=None):
                          f"{config.max_length} tokens: expected at least a batch of {config.batch_size}. Use more "
                          "data, a smaller --batch_size or a larger --max_length.")
     lengths = (arrays["train"][1] > 0).sum(axis=1)
-    spec = PairSpec(source, target, config.max_length, float(lengths.mean()), len(texts["train"]) - num_pairs,
-                    texts["test"])
+    test = [vocabulary.encode(text) for pair in texts["test"] for vocabulary, text in zip((source, target), pair)]
+    spec = PairSpec(
+        source, target, config.max_length, float(lengths.mean()), len(texts["train"]) - num_pairs, texts["test"],
+        num_left_out_validation=len(texts["validation"]) - len(arrays["validation"][0]),
+        num_cut_test=sum(max(map(len, pair)) >= config.max_length for pair in zip(test[::2], test[1::2])),
+        test_unknown_share=sum(row.count(tokens.UNKNOWN) for row in test) / max(1, sum(map(len, test))))
     validation = _evaluation(arrays["validation"], config) if len(arrays["validation"][0]) else None
     chosen = np.random.default_rng(config.seed).permutation(num_pairs)
     return PairSplits(_training(arrays["train"], config), validation, _evaluation(arrays["test"], config), spec,
@@ -119,15 +129,22 @@ def _read(config):
 
 
 def _split(found, config):
-    """Sets pairs of the training part aside for the parts that are missing: by a seed of their own, not the run's."""
-    train, parts = list(found["train"]), dict(found)
-    order = np.random.default_rng(0).permutation(len(train))
+    """Sets pairs of the training part aside for the parts that are missing: by a seed of their own, not the run's.
+
+    Pairs of one source stay together: what is tested has not been learned.
+    """
+    train, parts, places = list(found["train"]), dict(found), {}
+    for i, (source, _) in enumerate(train):
+        places.setdefault(source, []).append(i)
+    groups = list(places.values())
+    waiting = [groups[i] for i in np.random.default_rng(0).permutation(len(groups))[::-1]]
     for part, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
         if not parts[part] and fraction:
-            count = max(1, round(fraction * len(train)))
-            parts[part] = [train[i] for i in order[:count]]
-            order = order[count:]
-    parts["train"] = [train[i] for i in sorted(order)]
+            chosen, count = [], max(1, round(fraction * len(train)))
+            while waiting and len(chosen) < count:
+                chosen += waiting.pop()
+            parts[part] = [train[i] for i in chosen]
+    parts["train"] = [train[i] for i in sorted(i for group in waiting for i in group)]
     if not parts["train"]:
         raise ValueError(f"--data={config.data} leaves no pair for training: received {len(train)} pairs.")
     return parts
@@ -184,8 +201,8 @@ def _gatherer(source, target):
         targets = tf.constant(target)
 
     def gather(index, source_length, target_length):
-        return ({"source": tf.gather(inputs["source"][:, :source_length], index),
-                 "target": tf.gather(inputs["target"][:, :target_length], index)},
-                tf.gather(targets[:, :target_length], index))
+        return ({"source": tf.gather(inputs["source"], index)[:, :source_length],
+                 "target": tf.gather(inputs["target"], index)[:, :target_length]},
+                tf.gather(targets, index)[:, :target_length])
 
     return gather

@@ -151,7 +151,9 @@ def load_embeddings(model, config, spec):
     for name, side, vocabulary in zip(names, ("source", "target"), (spec.source, spec.target)):
         if name:
             variable = model.get_layer(f"{side}_embedding").embeddings
-            variable.assign(with_vectors(variable.numpy(), read_vectors(name, variable.shape[1]), vocabulary, name))
+            words = {vocabulary.piece(i) for i in range(len(vocabulary))}
+            variable.assign(with_vectors(variable.numpy(), read_vectors(name, variable.shape[1], words), vocabulary,
+                                         name))
 
 
 def with_vectors(table, vectors, vocabulary, name):
@@ -166,15 +168,27 @@ def with_vectors(table, vectors, vocabulary, name):
     return table
 
 
-def read_vectors(path, size):
-    """{word: float32 [size]} of a text file with a word and its numbers a line, as word2vec and GloVe write them."""
+def read_vectors(path, size, words):
+    """{word: float32 [size]} of the words that are wanted, from a text file with a word and its numbers a line, as
+    word2vec and GloVe write them.
+
+    Raises:
+        ValueError: a line has another number of them, or something else.
+    """
     vectors = {}
-    for number, line in enumerate(read_text(pathlib.Path(path)).splitlines(), 1):
-        word, *values = line.rstrip().split(" ")
-        if number == 1 and len(values) == 1:
+    for number, line in enumerate(read_text(pathlib.Path(path)).split("\n"), 1):
+        line = line.rstrip(" ")
+        if not line or number == 1 and line.count(" ") == 1:
             continue  # word2vec's head: how many, how long
+        word, *values = line.rsplit(" ", size)  # some words of GloVe have blanks in them
+        try:
+            values = np.array(values, np.float32)
+        except ValueError:
+            values = np.zeros(0)
         if len(values) != size:
-            raise ValueError(f"--embeddings: {path}, line {number} has {len(values)} numbers; the model's embedding "
-                             f"has {size}. Set --units (or the Transformer) to the size of the vectors.")
-        vectors[word] = np.array(values, np.float32)
+            raise ValueError(f"--embeddings: {path}, line {number} is no word with {size} numbers, of which the "
+                             "model's embedding has so many. Set --units (or the Transformer) to the size of the "
+                             "vectors.")
+        if word in words:
+            vectors[word] = values
     return vectors

@@ -12,10 +12,12 @@ import json
 import pathlib
 import sys
 
+import numpy as np
 from absl import flags
 
 from apps.common import config as config_lib
 from apps.common import flagging, tokens
+from apps.common import text as text_lib
 from apps.translation.names import SETTINGS
 from apps.translation.reading import Translator
 from strategies.signature import Signature
@@ -31,6 +33,12 @@ class PredictConfig:
     beam_width: int = config_lib.field(0, "Beginnings that a beam follows. 0: the likeliest token at each step.",
                                        minimum=0)
     length_penalty: float = config_lib.field(0.6, "Alpha of the beam's length penalty.", minimum=0)
+    temperature: float = config_lib.field(0.0, "Draw tokens, the logits divided by it. 0: take the likeliest.",
+                                          minimum=0)
+    top_k: int = config_lib.field(0, "Draw among the k likeliest tokens only. 0: all.", minimum=0)
+    top_p: float = config_lib.field(1.0, "Draw among the likeliest tokens that together have this probability.",
+                                    above=0, maximum=1)
+    seed: int = config_lib.field(0, "Seed of the draws.", minimum=0)
 
     def __post_init__(self):
         for item in dataclasses.fields(self):
@@ -38,6 +46,8 @@ class PredictConfig:
         if not self.model_file:
             raise ValueError("--model_file is missing: expected an exported .tflite or .keras file, such as "
                              "--model_file=runs/dates/export/int8.tflite.")
+        if self.temperature and self.beam_width:
+            raise ValueError("--temperature draws tokens, --beam_width looks for the likeliest: give one of them.")
 
 
 def read_settings(folder):
@@ -90,6 +100,10 @@ def _load_keras(path, max_length):
 
 def translate_lines(translator, source, target, lines, config, lower_case=False):
     """Yields the translation of each line; says on standard error what cannot be read in it."""
+    options = {"width": config.beam_width, "alpha": config.length_penalty}
+    if config.temperature:
+        options = {"chance": np.random.default_rng(config.seed), "temperature": config.temperature,
+                   "top_k": config.top_k, "top_p": config.top_p}
     for number, line in enumerate(lines, 1):
         text = " ".join(line.split())
         numbers = source.encode(text.lower() if lower_case else text)
@@ -103,8 +117,7 @@ def translate_lines(translator, source, target, lines, config, lower_case=False)
         if not numbers:
             yield ""
             continue
-        found = translator.translate(numbers, width=config.beam_width, alpha=config.length_penalty)
-        yield target.decode(found)
+        yield target.decode(translator.translate(numbers, **options))
 
 
 def main(config, lines):
@@ -113,14 +126,15 @@ def main(config, lines):
     source, target = (tokens.load(folder / side) for side in ("source", "target"))
     settings = read_settings(folder)
     translator = load_translator(config.model_file, settings["max_length"])
-    if not lines:
-        sys.stdin.reconfigure(errors="replace")  # a broken byte must not end the program
+    logits, _ = translator.step(tokens.BEGIN, translator.begin([tokens.END]))
+    tokens.check_size(target, len(logits), folder / "target")
     for text in translate_lines(translator, source, target, lines or sys.stdin, config, settings["lower_case"]):
         print(text, flush=True)
 
 
 def _entry(argv):
-    main(flagging.config_from_flags(PredictConfig), argv[1:])
+    text_lib.use_utf8()
+    main(flagging.config_from_flags(PredictConfig), [text_lib.clean(line) for line in argv[1:]])
 
 
 if __name__ == "__main__":

@@ -21,17 +21,20 @@ class Translator:
     def __init__(self, runs, inputs, max_length):
         self._runs, self._inputs, self.max_length = runs, inputs, max_length
 
-    def translate(self, numbers, *, width=0, alpha=0.6):
+    def translate(self, numbers, *, width=0, alpha=0.6, chance=None, **draws):
         """Numbers of the translation.
 
         Args:
             numbers: those of the source, without its end; what is longer than max_length is cut.
             width: of the beam; 0: greedy.
             alpha: of the beam's length penalty.
+            chance, draws: where given, tokens are drawn, as of `decoding.draw`.
         """
         state = self.begin([*numbers[:self.max_length - 1], tokens.END])
         if width:
             return decoding.beam(self.step, state, self.max_length, width=width, alpha=alpha)[0][0]
+        if chance is not None:
+            return decoding.draw(self.step, state, self.max_length, chance, **draws)
         return decoding.greedy(self.step, state, self.max_length)
 
     def begin(self, numbers):

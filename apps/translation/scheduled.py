@@ -43,6 +43,7 @@ class ScheduledSampling(keras.Model):
         share = self._share * tf.cast(step, tf.float32) / self._total_steps
         chance = tf.random.stateless_uniform(tf.shape(given), tf.stack([tf.cast(self._seed, tf.int64), step]))
         may_be = tf.not_equal(given, tokens.PADDING) & (tf.range(tf.shape(given)[1]) > 0)
+        may_be &= (said != tokens.PADDING) & (said != tokens.END)  # the decoder never reads these
         return tf.where(may_be & (chance < share), said, given)
 
 

@@ -9,6 +9,7 @@ import time
 import tf_keras as keras
 
 from apps.common import config as config_lib
+from apps.common import workdir
 from apps.translation import data, translating
 from apps.translation.config import Config
 
@@ -47,8 +48,10 @@ def _targets(config, folder, spec):
         path = folder / f"{start:08d}.json"
         if not path.exists():
             if translator is None:
+                workdir.set_precision("float32")  # the teacher's, whatever the student's
                 model = keras.models.load_model(f"{config.distill_sequences}/model.keras", compile=False)
                 translator, first = translating.make_translator(model, spec, config), start
+                workdir.set_precision(config.precision)
             config_lib.write_json(path, translator(sources[start:start + CHUNK]))
             done = min(start + CHUNK, len(sources))
             print(f"the teacher has translated {done} of {len(sources)} sentences, "

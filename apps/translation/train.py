@@ -122,7 +122,9 @@ def evaluate(model, splits, config):
                 "test_bleu_lower_case": scoring.score(translations, references, tokenize=config.bleu_tokenize,
                                                       lower_case=True).bleu,
                 "sentences_per_second": len(sources) / seconds, "num_test": len(sources),
-                "num_left_out": spec.num_left_out, "num_parameters": count_parameters(model),
+                "num_left_out": spec.num_left_out, "num_left_out_validation": spec.num_left_out_validation,
+                "num_cut_test": spec.num_cut_test, "test_unknown_share": spec.test_unknown_share,
+                "num_parameters": count_parameters(model),
                 "num_nonzero": count_nonzero(model), "source_vocabulary": len(spec.source),
                 "target_vocabulary": len(spec.target)}
     return metrics, translations
@@ -140,9 +142,10 @@ def export_and_report(run, model, splits, metrics, translations):
     def file_value(runs):
         translator = translating.file_translator(parts, runs, spec.max_length)
         count = min(config.num_scored, len(sources))
-        width = config.beam_width if config.decoding == "beam" else 0
-        return value([spec.target.decode(translator.translate(spec.source.encode(text), width=width,
-                                                              alpha=config.length_penalty))
+        options = {"beam": {"width": config.beam_width, "alpha": config.length_penalty}, "sample": {
+            "chance": np.random.default_rng(config.seed), "temperature": config.temperature, "top_k": config.top_k,
+            "top_p": config.top_p}}.get(config.decoding, {})
+        return value([spec.target.decode(translator.translate(spec.source.encode(text), **options))
                       for text in sources[:count]], count)
 
     parts = steps.file_models(model, spec.max_length)

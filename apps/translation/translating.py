@@ -29,12 +29,16 @@ def make_translator(model, spec, config, batch_size=BATCH_SIZE):
     """
     begin, step = steps.decoder(model, spec.max_length, batch_size)
 
+    draws = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
+
     @tf.function(jit_compile=True)
-    def decode(source):
+    def decode(source, seed):
         options = {"batch_size": batch_size, "length": spec.max_length}
         if config.decoding == "beam":
             return compiled_decoding.beam(step, begin(source), **options, width=config.beam_width,
                                           alpha=config.length_penalty)[0][:, 0]
+        if config.decoding == "sample":
+            return compiled_decoding.decode(step, begin(source), **options, **draws, seed=(config.seed, seed))
         return compiled_decoding.decode(step, begin(source), **options)
 
     def run(texts):
@@ -43,7 +47,9 @@ def make_translator(model, spec, config, batch_size=BATCH_SIZE):
             numbers = [*spec.source.encode(text)[:spec.max_length - 1], tokens.END]
             rows[row, :len(numbers)] = numbers
         rows[len(texts):, 0] = tokens.END
-        found = [decode(tf.constant(rows[i:i + batch_size])).numpy() for i in range(0, len(rows), batch_size)]
+        # A token of a batch has a seed of its own: that of the batch, and its place.
+        found = [decode(tf.constant(rows[i:i + batch_size]), tf.constant(i * spec.max_length)).numpy()
+                 for i in range(0, len(rows), batch_size)]
         return [spec.target.decode(numbers) for numbers in np.concatenate(found)[:len(texts)]] if texts else []
 
     return run

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from apps.common.text import find_parts, read_text
+from apps.common.text import clean, find_parts, part_of, read_text
 
 
 def test_plain_and_compressed_files_and_line_ends(tmp_path):
@@ -25,6 +25,10 @@ def test_files_that_cannot_be_read(tmp_path, name, content, encoding, message):
         read_text(tmp_path / name, encoding)
 
 
+def test_arguments_with_broken_bytes():
+    assert clean("a\udcffb") == "a\ufffdb" and clean("猫é") == "猫é"
+
+
 def test_parts_by_their_names(tmp_path):
     for name in ("train.tsv.gz", "val.tsv.gz", "test_2016.tsv.gz", "notes.pdf", ".train.txt"):
         (tmp_path / name).touch()
@@ -32,6 +36,14 @@ def test_parts_by_their_names(tmp_path):
     assert find_parts(tmp_path, "text") == {"train": [one], "validation": [tmp_path / "val.tsv.gz"],
                                             "test": [tmp_path / "test_2016.tsv.gz"]}
     assert find_parts(one, "text") == {"train": [one], "validation": [], "test": []}
+
+
+@pytest.mark.parametrize(("name", "part"), [
+    ("train.en", "train"), ("wmt14-TRAIN-de.txt", "train"), ("newstest2014.tsv", "test"), ("test_2016.tsv.gz", "test"),
+    ("wiki.valid.txt", "validation"), ("dev.tsv", "validation"), ("Carnival.txt", None), ("devil.txt", None),
+    ("protest.txt", None), ("train_val.tsv", "train"), ("training1.txt", "train")])
+def test_what_a_name_says(name, part):
+    assert part_of(name) == part
 
 
 def test_files_without_a_part_in_their_names_are_for_training(tmp_path):

@@ -17,6 +17,13 @@ def test_text_comes_back(vocabulary):
         assert vocabulary.decode(vocabulary.encode(line)) == line
 
 
+def test_subwords_give_back_what_unicode_would_normalise():
+    lines = ["１２！？（ｱ）…²", "  x  y ", "ａbc"]
+    vocabulary = tokens.learn("subwords", [*LINES, *lines * 5], 160)
+    for line in lines:
+        assert vocabulary.decode(vocabulary.encode(line)) == line
+
+
 def test_the_first_numbers_mean_the_same_everywhere(vocabulary):
     assert [vocabulary.piece(i) for i in range(4)] == ["<pad>", "<unk>", "<s>", "</s>"]
     assert max(vocabulary.encode(LINES[0])) < len(vocabulary) <= 120

@@ -35,29 +35,6 @@ def test_a_full_state_begins_again_with_the_last_half(prompt):
     assert max(map(len, seen)) == 6
 
 
-def test_draws_follow_the_softmax():
-    logits, chance = np.log([1, 1, 1, 1, 0.5, 0.3, 0.2]), np.random.default_rng(0)
-    logits[1] = logits[3] = -np.inf  # unknown and end can be drawn
-    counts = np.bincount([writing.choose(logits, chance) for _ in range(4000)], minlength=7)
-    assert not counts[:4].any()  # padding and begin never
-    np.testing.assert_allclose(counts[4:] / 4000, [0.5, 0.3, 0.2], atol=0.03)
-
-
-@pytest.mark.parametrize(("options", "allowed"), [
-    ({"temperature": 0}, {4}), ({"top_k": 2}, {4, 5}), ({"top_p": 0.6}, {4, 5}), ({"top_p": 0.45}, {4}),
-    ({"temperature": 0.01}, {4})])
-def test_what_can_be_drawn(options, allowed):
-    logits, chance = np.log([1e-9, 1e-9, 1e-9, 1e-9, 0.5, 0.3, 0.2]), np.random.default_rng(0)
-    assert {writing.choose(logits, chance, **options) for _ in range(300)} == allowed
-
-
-def test_temperature_flattens():
-    logits, chance = np.log([1e-9, 1e-9, 1e-9, 1e-9, 0.5, 0.3, 0.2]), np.random.default_rng(0)
-    drawn = [writing.choose(logits, chance, temperature=2) for _ in range(4000)]
-    expected = np.sqrt([0.5, 0.3, 0.2]) / np.sqrt([0.5, 0.3, 0.2]).sum()
-    np.testing.assert_allclose(np.bincount(drawn)[4:] / 4000, expected, atol=0.03)
-
-
 @pytest.mark.parametrize("kind", tokens.KINDS)
 def test_texts_come_back(kind):
     text = "the cat\nsat on\n\nthe mat"

@@ -89,7 +89,12 @@ def test_two_workers_share_a_batch(folder):
 
 def test_the_test_part_is_whole_and_cut_and_training_leaves_long_pairs_out(folder):
     splits = load(folder, max_length=7)
-    assert splits.spec.num_left_out == sum(len(a.split()) >= 7 or len(b.split()) >= 7 for a, b in PAIRS[:300])
+    long = [len(a.split()) >= 7 or len(b.split()) >= 7 for a, b in PAIRS]
+    assert splits.spec.num_left_out == sum(long[:300])
+    assert splits.spec.num_left_out_validation == sum(long[300:340]) and splits.spec.num_cut_test == sum(long[340:])
+    # The last word of each source, its number, stands in one pair only.
+    words = sum(len(side.split()) for pair in PAIRS[340:] for side in pair)
+    assert splits.spec.test_unknown_share == pytest.approx(60 / words)
     assert splits.test.num_examples == 60 and splits.spec.test_pairs == PAIRS[340:]
     (inputs, _), *_ = taken(splits.test, 1)
     assert inputs["source"].shape[1] <= 7
@@ -120,6 +125,14 @@ def test_parts_are_set_aside_where_there_are_none(tmp_path):
     test = set(splits.spec.test_pairs)
     assert not test & {pair for inputs, targets in taken(splits.train, 40) for pair in texts(splits, inputs, targets)}
     assert splits.spec.test_pairs == load(tmp_path / "pairs.tsv", seed=5).spec.test_pairs
+
+
+def test_pairs_of_one_source_are_all_tested_or_all_learned(tmp_path):
+    write(tmp_path / "pairs.tsv", [(f"w{i % 60}", f"W{i}") for i in range(300)])
+    parts = data.read_parts(Config(data="tsv", data_dir=str(tmp_path / "pairs.tsv"), workdir="unused"))
+    sources = [{source for source, _ in pairs} for pairs in parts.values()]
+    assert [len(pairs) for pairs in parts.values()] == [255, 15, 30] and len(set().union(*sources)) == 60
+    assert sum(map(len, sources)) == 60
 
 
 def test_two_files_line_by_line(tmp_path):
