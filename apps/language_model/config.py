@@ -18,6 +18,8 @@ class Config(SupervisedConfig):
     tokens: str = field("characters", "What is predicted one after another.", choices=tokens.KINDS)
     vocabulary_size: int = field(0, "Largest number of different tokens; 0: all characters or words, 4,000 subwords.",
                                  minimum=0)
+    minimum_count: int = field(1, "Rarer words and characters are unknown, so that the model learns how likely an "
+                                  "unknown one is.", minimum=1)
     validation_fraction: float = field(0.05, "Part of the text, after the training part, that chooses the best epoch, "
                                              "where the data have no such part. 0: none.", minimum=0, below=1)
     test_fraction: float = field(0.1, "Part at the end of the text set aside for the test, where the data have no such "

@@ -31,7 +31,7 @@ class TextSpec:
         vocabulary: `tokens.Pieces` or `tokens.Subwords`.
         length: T.
         is_masked: whether hidden tokens are to be found, rather than the next ones.
-        num_characters, num_tokens: {part: of its text}.
+        num_characters, num_tokens, unknown_share: {part: of its text}; the last is of its tokens.
         source_entropy: nats a character below which no model of the next character can come in the mean, where the
             text was generated; None where it was written.
         is_carried: whether a row of a batch goes on where that row of the batch before ended.
@@ -42,6 +42,7 @@ class TextSpec:
     is_masked: bool
     num_characters: dict
     num_tokens: dict
+    unknown_share: dict
     source_entropy: float | None = None
     is_carried: bool = False
 
@@ -69,7 +70,7 @@ def load(config, *, is_masked=False):
     texts, entropy = _read(config)
     size = config.vocabulary_size or (SUBWORDS if config.tokens == "subwords" else 0)
     pieces = [texts["train"]] if config.tokens == "characters" else texts["train"].split("\n")
-    vocabulary = tokens.learn(config.tokens, pieces, size)
+    vocabulary = tokens.learn(config.tokens, pieces, size, minimum_count=config.minimum_count)
     numbers = {part: np.asarray(encode_text(vocabulary, text), np.int32) for part, text in texts.items()}
     for part, found in numbers.items():
         if len(found) <= config.length and (part != "validation" or len(found)):
@@ -77,7 +78,9 @@ def load(config, *, is_masked=False):
                              f"window of --length={config.length}. Use a smaller --length, another --{part}_fraction, "
                              "or more text.")
     spec = TextSpec(vocabulary, config.length, is_masked, {part: len(text) for part, text in texts.items()},
-                    {part: len(found) for part, found in numbers.items()}, entropy, config.carry_state)
+                    {part: len(found) for part, found in numbers.items()},
+                    {part: float(np.mean(found == tokens.UNKNOWN)) if len(found) else 0.0
+                     for part, found in numbers.items()}, entropy, config.carry_state)
     train = _carried(numbers["train"], config) if config.carry_state else _shuffled(numbers["train"], spec, config)
     validation = None
     if len(numbers["validation"]):

@@ -155,6 +155,7 @@ def fill_in(model, vocabulary, prompt, config, where="prompt"):
 
 def main(config, prompts):
     """Prints what the model makes of each prompt; returns the exit code, 1 when one could not be used."""
+    text_lib.use_utf8()
     model = load_model(config.model_file)
     folder = config.vocabulary or tokens.find(config.model_file)
     vocabulary = tokens.load(folder)
@@ -170,7 +171,6 @@ def main(config, prompts):
 
 
 def _entry(argv):
-    text_lib.use_utf8()
     sys.exit(main(flagging.config_from_flags(PredictConfig), [text_lib.clean(prompt) for prompt in argv[1:]]))
 
 

@@ -85,7 +85,9 @@ def evaluate(model, splits):
             _, nats, accuracy = model.evaluate(split(), verbose=0)
             metrics |= {f"{name}_cross_entropy": nats, f"{name}_perplexity": math.exp(min(nats, 100.0)),
                         f"{name}_accuracy": accuracy}
-            if not spec.is_masked:  # whose tokens are not all of the text's
+            metrics[f"{name}_unknown_share"] = spec.unknown_share[name]
+            # Not of masked models, whose tokens are not all of the text's, nor where some characters are not said.
+            if not spec.is_masked and not spec.unknown_share[name]:
                 per_character = nats * (spec.num_tokens[name] - 1) / spec.num_characters[name]
                 metrics[f"{name}_bits_per_character"] = per_character / math.log(2)
     if spec.source_entropy is not None and not spec.is_masked:

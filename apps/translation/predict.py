@@ -122,6 +122,7 @@ def translate_lines(translator, source, target, lines, config, lower_case=False)
 
 def main(config, lines):
     """Prints the translation of each line."""
+    text_lib.use_utf8()
     folder = pathlib.Path(config.vocabulary) if config.vocabulary else tokens.find(config.model_file, "source").parent
     source, target = (tokens.load(folder / side) for side in ("source", "target"))
     settings = read_settings(folder)
@@ -133,7 +134,6 @@ def main(config, lines):
 
 
 def _entry(argv):
-    text_lib.use_utf8()
     main(flagging.config_from_flags(PredictConfig), [text_lib.clean(line) for line in argv[1:]])
 
 

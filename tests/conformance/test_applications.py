@@ -8,10 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
 from apps.common.variants import read_rows
 from strategies.distribution import DISTRIBUTIONS
-from tests.conformance.test_combinations import OPTIONS, SIZES
+from tests.conformance.test_combinations import OPTIONS, SIZES, check_trace
 
 pytestmark = pytest.mark.conformance
 COMMON = ["--epochs=1", "--export=none", "--verbose=0"]
@@ -80,3 +81,17 @@ def test_precision(pairs, tmp_path, application, precision):
     check(application, subprocess.run(line, capture_output=True, text=True, timeout=500), tmp_path / "run")
     rows = {row["format"]: row for row in read_rows(tmp_path / "run" / "report.csv")}
     assert rows["float32"]["max_abs_diff"] < 1e-3 and {"keras", "float32", "int8"} <= set(rows)
+
+
+@pytest.mark.parametrize("method", ["share", "low_bit", "filters"])
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_compression(pairs, tmp_path, application, method):
+    """`prune`, `quantize` and `distill` on these are in the applications' own tests."""
+    line = command(application, pairs, tmp_path / "run", compression=method, compression_epochs=1, export="float32")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=500)
+    if method == "filters":
+        assert done.returncode == 2 and "has no channel that can be removed" in done.stderr
+        assert not (tmp_path / "run" / "config.json").exists()
+        return
+    check(application, done, tmp_path / "run")
+    check_trace(method, keras.models.load_model(tmp_path / "run" / "model.keras", compile=False))

@@ -64,7 +64,7 @@ def check(workdir, found, distribution, flag):
     return model
 
 
-def check_trace(method, model, before):
+def check_trace(method, model, before=None):
     """What a method leaves in a model's weights, whatever strategy trained it."""
     kernels = [slot.variable.numpy() for slot in hooks.weight_slots(model)]
     if method == "filters":

@@ -130,6 +130,16 @@ def test_words_and_subwords_keep_lines(tmp_path, kind):
     assert max(splits.spec.num_tokens.values()) == splits.spec.num_tokens["train"]
 
 
+def test_rare_words_are_unknown_where_wanted(tmp_path):
+    (tmp_path / "a.txt").write_text("".join(f"the cat saw mouse{i}\n" for i in range(200)))
+    for count, expected in ((1, 0.0), (2, 0.2)):  # of "the cat saw mouse7 END"
+        splits = load(tmp_path, tokens="words", minimum_count=count)
+        _, targets = taken(splits.train, 1)[0]
+        assert np.mean(targets == tokens.UNKNOWN) == pytest.approx(expected, abs=0.05)
+        assert splits.spec.unknown_share["train"] == pytest.approx(expected, abs=0.01)
+        assert splits.spec.unknown_share["test"] == pytest.approx(0.2, abs=0.02)
+
+
 @pytest.mark.parametrize(("flags", "message"), [
     ({"data": "novel"}, "Unknown data set 'novel'|data set 'novel'"),
     ({"data": "sums"}, "generated and reads no files"),

@@ -19,7 +19,7 @@ VOCABULARY = tokens.Pieces("characters", "abcdefgh")
 
 def build(name, **flags):
     keras.utils.set_random_seed(0)
-    spec = TextSpec(VOCABULARY, LENGTH, models.is_masked(name), {}, {})
+    spec = TextSpec(VOCABULARY, LENGTH, models.is_masked(name), {}, {}, {})
     flags = {"units": 8, "num_heads": 2, "num_layers": 2, "length": LENGTH, "workdir": "unused", **flags}
     return models.build(Config(model=name, **flags), spec)
 

@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import types
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from apps.common import tokens
 from apps.common.fitting import read_history
 from apps.translation import averaging, pictures, predict, scoring, sequences, translating
 from apps.translation import data as data_lib
@@ -89,6 +91,28 @@ def test_lines_are_translated_alike_by_model_and_file(finished, capsys):
     assert found["model.keras", 0] == found["export/float32.tflite", 0]
     assert found["model.keras", 3] == found["export/float32.tflite", 3]
     assert len(found["model.keras", 0]) == 5 and found["model.keras", 0][2] == ""
+
+
+def test_translations_are_drawn(finished, capsys):
+    def drawn(**options):
+        file = str(finished / "export" / "float32.tflite")
+        predict.main(predict.PredictConfig(model_file=file, **options), ["abcd"] * 20)
+        return capsys.readouterr().out.split("\n")[:-1]
+
+    free, greedy = drawn(temperature=2.0, seed=1), drawn()
+    assert drawn(temperature=2.0, seed=1) == free != drawn(temperature=2.0, seed=2)
+    assert len(set(free)) > 5 and len(set(greedy)) == 1
+    assert drawn(temperature=2.0, top_k=1) == drawn(temperature=1e-3) == greedy
+    with pytest.raises(ValueError, match="give one of them"):
+        predict.PredictConfig(model_file="x.tflite", temperature=1.0, beam_width=2)
+
+
+def test_a_vocabulary_of_another_model_is_refused(finished, tmp_path):
+    shutil.copytree(finished / "export", tmp_path / "other")
+    tokens.Pieces("characters", "ABCDEFGHI").save(tmp_path / "other" / "target")
+    with pytest.raises(ValueError, match="has 13 tokens, the model .*that of another model"):
+        predict.main(predict.PredictConfig(model_file=str(finished / "model.keras"), vocabulary=str(
+            tmp_path / "other")), ["a"])
 
 
 def test_predict_needs_no_tensorflow_and_survives_any_line(finished):
