@@ -4,9 +4,9 @@
     python -m benchmarks.character_models --data_dir=tinyshakespeare.txt --minutes=60 --models=transformer
 
 The last tenth of the text is the test, and nothing was chosen by it. In the runs of 20 minutes a twentieth before it
-chooses the best epoch; those of 60 minutes learn all that comes before the test and keep their last weights. The context
-of a token is the window before it, of 256 characters for the Transformer and 128 for recurrent models, of which a token
-has at least so many as `--test_stride` leaves.
+chooses the best epoch; those of 60 minutes learn all that comes before the test and keep their last weights. The
+context of a token is the window before it, of 256 characters for the Transformer and 128 for recurrent models, of which
+a token has at least so many as `--test_stride` leaves.
 """
 
 import argparse

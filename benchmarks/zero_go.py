@@ -16,10 +16,13 @@ import sys
 
 import tf_keras as keras
 
+from apps.alphago import settings
+from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
 from apps.alphago.go import text
 from apps.alphago.go.board import Board
 from apps.alphago.opponents import player_of
+from apps.common import config as config_lib
 from apps.common import reporting
 from apps.common.fitting import read_history
 from benchmarks import common, runs
@@ -54,8 +57,8 @@ def main():
     network = keras.models.load_model(run / "model.keras", compile=False)
     common.write("zero_go" if size == 9 else "zero_go_5", rows, minutes=minutes, parameters=network.count_params(),
                  run=json.loads((run / "metrics.json").read_text()), ladder=read_history(run / "ladder.csv"),
-                 first_moves={name: first_move(f"{run}{settings}", size)
-                              for name, settings in (("400 simulations", SEARCH), ("alone", ALONE))})
+                 first_moves={name: first_move(f"{run}{words}", size)
+                              for name, words in (("400 simulations", SEARCH), ("alone", ALONE))})
     plot(size, run, rows)
 
 
@@ -63,10 +66,13 @@ def matches_of(run, untrained, minutes, program):
     """{name: (path of the network and its settings, opponent, games)} of 9x9."""
     weak, strong = (f"gtp:{program} {GNU_GO.format(level)}" for level in (1, 10))
     matches = {"400 simulations": (f"{run}{SEARCH}", weak, 200), "alone": (f"{run}{ALONE}", weak, 200),
-               "untrained": (f"{untrained}{SEARCH}", weak, 200), "level 10": (f"{run}{SEARCH}", strong, 100)}
+               "untrained": (f"{untrained}{SEARCH}", weak, 60), "level 10": (f"{run}{SEARCH}", strong, 100)}
+    config, _ = config_lib.load(ZeroConfig, run)
+    learned = settings.game_options(config, go.Rules(size=config.size))  # a rung's file does not know
+    options = "".join(f",{name}={value:g}" for name, value in learned.items())
     for parts in (8, 4, 2):
         rung = rung_at(run, minutes / parts)
-        matches[f"after {minutes / parts:g} minutes"] = (f"{rung}{SEARCH}", weak, 200)
+        matches[f"after {minutes / parts:g} minutes"] = (f"{rung}{SEARCH}{options}", weak, 60)
     return matches
 
 

@@ -8,6 +8,7 @@ import typing
 import tf_keras as keras
 
 from apps.alphago import games, networks
+from apps.alphago import settings as settings_lib
 from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
 from apps.alphago.search_player import DEFAULTS, SearchPlayer, SearchSettings
@@ -18,13 +19,13 @@ _SUFFIXES = (".keras", ".tflite")
 
 
 class Loaded(typing.NamedTuple):
-    """A network from a file: as `SearchPlayer` takes it, the size of its board, the `go.Rules` and the margin's share
-    that it has learned under, or those by default."""
+    """A network from a file: as `SearchPlayer` takes it, the size of its board, the `go.Rules` that it has learned
+    under, or those by default, and what else it has learned under, as of `SearchSettings.game`."""
 
     network: typing.Callable
     size: int
     rules: go.Rules
-    margin_share: float
+    game: dict
 
 
 def load_player(path, settings=DEFAULTS, *, name=""):
@@ -54,7 +55,7 @@ def maker(spec):
         except ValueError:
             raise ValueError(f"{key} of a search must be a number; received {value!r} in {spec!r}.") from None
     found = load(path.strip())
-    settings = SearchSettings(**{"margin_share": found.margin_share, **given})
+    settings = SearchSettings(**{**found.game, **given})
 
     def make(seed):
         return SearchPlayer(found.network, found.size, dataclasses.replace(settings, seed=seed),
@@ -101,7 +102,7 @@ def load(path):
                          f"{' or '.join(map(str, games.PLANES))}.")
     if config is not None:
         rules = go.Rules(size=config.size, komi=config.komi, superko=config.superko)
-    return Loaded(network, size, rules, DEFAULTS.margin_share if config is None else config.margin_share)
+    return Loaded(network, size, rules, DEFAULTS.game if config is None else settings_lib.game_options(config, rules))
 
 
 def _config_of(folder):

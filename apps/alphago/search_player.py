@@ -22,13 +22,14 @@ class SearchSettings:
     """How a player searches.
 
     Attributes:
-        simulations: visits that the root shall have before a move, those from the search before included.
+        simulations: before a move; what the search before has found out comes on top. Fewer where no other move could
+            become the most visited one.
         leaves: positions that go through the network together.
-        capacity: nodes of the tree; a search for a time ends when it is full. 0: twice the simulations, at least 4096.
+        capacity: nodes of the tree; a search ends when it is full. 0: four times the simulations, at least 4096.
         sampled_moves: so many moves of a game are drawn in proportion to visits; after them the most visited is played.
         resign_below: win rate under which the player gives up; 0: never.
         first_play: as of `policies.Puct`.
-        margin_share: as of `games.go_game`, as the network has learned it.
+        margin_share, first_pass, losing_pass: as of `games.go_game`, as the network has learned it.
         seed: of the drawn moves.
     """
 
@@ -39,6 +40,8 @@ class SearchSettings:
     resign_below: float = 0.0
     first_play: str = "parent"
     margin_share: float = 0.1
+    first_pass: int = 0
+    losing_pass: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
@@ -49,7 +52,12 @@ class SearchSettings:
     @property
     def num_nodes(self):
         """Nodes of the tree."""
-        return (self.capacity or max(4096, 2 * self.simulations)) + self.leaves
+        return (self.capacity or max(4096, 4 * self.simulations)) + self.leaves
+
+    @property
+    def game(self):
+        """The arguments of `games.go_game`, {name: value}."""
+        return {name: getattr(self, name) for name in ("margin_share", "first_pass", "losing_pass")}
 
 
 DEFAULTS = SearchSettings()
@@ -85,7 +93,7 @@ class SearchPlayer:
             raise ValueError(f"{self.name} plays on boards of {self._size}; received a board of {rules.size}.")
         settings = self._settings
         self._programs = programs(rules, self._network, settings.leaves, settings.num_nodes, settings.first_play,
-                                  settings.margin_share)
+                                  **settings.game)
         self._tree = None
 
     def choose(self, board, seconds=None):
@@ -98,7 +106,7 @@ class SearchPlayer:
         if seconds is not None:
             self._search(until=began + seconds)
         else:
-            self._search(is_decided=(lambda: False) if draws else self._is_decided)
+            self._search(is_decided=(lambda left: False) if draws else self._is_decided)
         visits = self._root_visits()
         if draws:
             move = int(self._noise.choice(len(visits), p=visits / visits.sum()))
@@ -141,13 +149,15 @@ class SearchPlayer:
                 return None
         return tree if _turn(tree) == board.turn and bool(tree.over[0, 0]) == board.is_over else None
 
-    def _search(self, until=None, is_decided=lambda: False):
-        """Grows the tree to the simulations of the settings or, with `until`, to that moment or to its capacity."""
+    def _search(self, until=None, is_decided=lambda left: False):
+        """Grows the tree by the simulations of the settings or, with `until`, to that moment or to its capacity."""
         leaves, rounds, done, began = self._settings.leaves, 1, 0, time.monotonic()
-        while not bool(self._tree.over[0, 0]) and not is_decided():
+        while not bool(self._tree.over[0, 0]):
             if until is None:
-                left = -(-(self._settings.simulations - int(self._root_visits().sum())) // leaves)
-                rounds = min(_ROUNDS, left)
+                left = self._settings.simulations - done * leaves
+                if is_decided(left):
+                    return
+                rounds = min(_ROUNDS, -(-left // leaves))
             elif done:
                 now = time.monotonic()
                 rounds = min(2 * rounds, int((until - now) * done / max(now - began, 1e-9)))
@@ -157,10 +167,10 @@ class SearchPlayer:
             self._tree = self._programs.grow(self._tree, rounds)
             done += rounds
 
-    def _is_decided(self):
-        """Whether no other move can overtake the most visited one within the simulations."""
+    def _is_decided(self, left):
+        """Whether no other move can overtake the most visited one within the simulations that are left."""
         visits = np.sort(self._root_visits())
-        return visits[-1] - visits[-2] > self._settings.simulations - visits.sum()
+        return visits[-1] - visits[-2] > left
 
     def _root_visits(self):
         return self._tree.visits[0, 0].numpy()
@@ -203,10 +213,10 @@ class Programs:
     A network that is no `Evaluator` is called between two halves of each round.
     """
 
-    def __init__(self, rules, network, leaves, capacity, first_play, margin_share):
+    def __init__(self, rules, network, leaves, capacity, first_play, **game):
         self.rules, self._network, self._leaves, self._capacity = rules, network, leaves, capacity
-        self._game, self._policy = (games.go_game(rules, margin_share, planes=network.planes),
-                                    policies.Puct(first_play=first_play))
+        self._game = games.go_game(rules, planes=network.planes, **game)
+        self._policy = policies.Puct(first_play=first_play)
         self.replant = tf.function(trees.replant, jit_compile=True)
         self._grow = tf.function(self._grown, jit_compile=True)
         self._observe = tf.function(self._game.observe, jit_compile=True)
@@ -249,9 +259,9 @@ class Programs:
 
 
 @functools.lru_cache(maxsize=8)
-def programs(rules, network, leaves, capacity, first_play, margin_share):
+def programs(rules, network, leaves, capacity, first_play, **game):
     """`Programs`, compiled once for all games."""
-    made = Programs(rules, network, leaves, capacity, first_play, margin_share)
+    made = Programs(rules, network, leaves, capacity, first_play, **game)
     tree = made.grow(made.plant(go.new(rules, 1)), 1)
     made.replant(tree, tf.constant([rules.num_points]))
     return made

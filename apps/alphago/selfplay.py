@@ -70,7 +70,7 @@ class Settings:
 
     @property
     def capacity(self):
-        """Nodes of a tree. Under Gumbel a rare game that keeps more grows no further."""
+        """Nodes of a tree."""
         if self.is_gumbel:
             return 3 * self.simulations + 1
         return max(self.simulations, self.fast_simulations) + self.interval + 1
@@ -149,7 +149,9 @@ def advance(game, network, settings, new_state, play, gammas, seed):
     fresh = trees.plant(game, network, new_state(1), settings.capacity)
 
     def moment(index, play, moves):
-        tree = simulate.search(game, network, _policy(settings, play), play.tree, settings.rounds)
+        # Under Gumbel a long line of moves without a choice keeps more nodes than there is room for: begin anew.
+        tree = trees.without_children(play.tree, play.tree.size > play.tree.capacity - settings.rounds)
+        tree = simulate.search(game, network, _policy(settings, play), tree, settings.rounds)
         play, made = _move(game, settings, play._replace(tree=tree), fresh, gammas[index], seed)
         moves = tf.nest.map_structure(
             lambda all_of, row: tf.tensor_scatter_nd_update(all_of, [[index]], row[None]), moves, made)

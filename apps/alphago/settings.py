@@ -49,10 +49,14 @@ def setting_of(config):
     planes = features.NUM_LIBERTY_PLANES if config.liberties else features.NUM_ZERO_PLANES
     structure = networks.Structure(size=config.size, num_actions=rules.num_points + 1, planes=planes,
                                    ownership=config.ownership, score=config.score, **shared)
-    first_pass = rules.num_points // 2 if config.first_pass < 0 else config.first_pass
-    game = games.go_game(rules, config.margin_share, planes=planes, first_pass=first_pass,
-                         losing_pass=config.losing_pass)
+    game = games.go_game(rules, planes=planes, **game_options(config, rules))
     return Setting(game, functools.partial(go.new, rules), structure, rules)
+
+
+def game_options(config, rules):
+    """The arguments of `games.go_game` that say what a search considers and what a game is worth, {name: value}."""
+    first_pass = rules.num_points // 2 if config.first_pass < 0 else config.first_pass
+    return {"margin_share": config.margin_share, "first_pass": first_pass, "losing_pass": config.losing_pass}
 
 
 def blocks_and_filters(name):

@@ -1,7 +1,8 @@
 """Which action a search tries next, and what it has found in the end.
 
 `Puct` is the search of AlphaGo Zero (Silver et al. 2017, Methods, "Select") with the exploration rate of AlphaZero
-(Silver et al. 2018, pseudocode). `Gumbel` is Gumbel AlphaZero (Danihelka et al. 2022): sequential halving over sampled
+(Silver et al. 2018, pseudocode, where Q lies between 0 and 1; here it lies between -1 and 1, so that the same rate
+explores half as much). `Gumbel` is Gumbel AlphaZero (Danihelka et al. 2022): sequential halving over sampled
 actions at the root, and below it the action that brings visits nearest to the improved policy.
 """
 

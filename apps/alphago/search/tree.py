@@ -113,6 +113,16 @@ def without_visits(tree):
     return tree._replace(visits=tf.where(others, tree.visits, 0), total=tf.where(others, tree.total, 0))
 
 
+def without_children(tree, wanted):
+    """Trees of which the `wanted`, bool [B], are left with their root alone, not searched yet."""
+    nothing = tf.zeros_like(tree.visits)
+    bare = tree._replace(
+        size=tf.ones_like(tree.size), parent=tf.fill(tree.parent.shape, NOBODY),
+        action=tf.fill(tree.action.shape, NOBODY), child=tf.fill(tree.child.shape, NOBODY), visits=nothing,
+        total=nothing)
+    return select(wanted, bare, tree)
+
+
 def evaluate(game, network, state):
     """(logits [B, A], prior [B, A], value [B], over [B]) of states."""
     logits, value = network(game.observe(state))

@@ -56,13 +56,25 @@ def test_a_search_is_the_plain_one(evaluator):
     choice = player.choose(board)
     visits = {c.move: c.visits for c in choice.analysis.candidates}
     expected = tree.visits[0, 0].numpy()
-    if choice.analysis.visits == 64:  # else a part of it decided
+    if choice.analysis.visits == 64:  # else a part of it was enough
         assert all(expected[move] == number for move, number in visits.items())
     assert choice.move == int(np.argmax(expected)) == choice.analysis.candidates[0].move
     for candidate in choice.analysis.candidates:
         trial = Board.from_record(RULES, board.record())
         for move in candidate.line:
             trial.play(move)
+
+
+def test_what_was_known_before_comes_on_top(evaluator):
+    settings = dataclasses.replace(SETTINGS, capacity=1000, sampled_moves=100)  # which looks at all simulations
+    board, player = Board(RULES), SearchPlayer(evaluator, 5, settings)
+    first = player.choose(board)
+    assert first.analysis.visits == 64
+    line = next(c.line for c in first.analysis.candidates if len(c.line) > 2)
+    for move in line[:2]:
+        board.play(move)
+    known = int(player._known_tree(board).visits[0, 0].numpy().sum())
+    assert 0 < known < 64 and player.choose(board).analysis.visits == known + 64
 
 
 def test_the_tree_goes_on(evaluator):

@@ -292,6 +292,27 @@ def test_what_stays_of_a_tree_is_what_a_search_from_there_finds(moves):
         np.testing.assert_array_equal(a[:, :121] if len(a.shape) > 1 else a, b[:, :121] if len(b.shape) > 1 else b)
 
 
+def test_a_root_alone_is_searched_as_a_new_one():
+    game, state = games.go_game(RULES), go_positions(3, 3)
+
+    @tf.function(jit_compile=True)
+    def grown(*numbers):
+        network = hash_network(game.num_actions)
+        tree = trees.plant(game, network, state, 100)
+        for number in numbers:
+            tree = search(game, network, policies.Puct(), tree, number)
+        return tree
+
+    cut = trees.without_children(grown(40), tf.constant([True, False, True]))
+    assert cut.size.numpy()[[0, 2]].tolist() == [1, 1] and cut.size[1] > 20
+    again = tf.function(lambda tree: search(game, hash_network(game.num_actions), policies.Puct(), tree, 20),
+                        jit_compile=True)(cut)
+    for row, expected in enumerate((grown(20), grown(40, 20), grown(20))):
+        np.testing.assert_array_equal(again.visits[row, 0], expected.visits[row, 0])
+        np.testing.assert_allclose(again.total[row, 0], expected.total[row, 0], atol=1e-5)
+        assert again.size[row] == expected.size[row]
+
+
 def test_no_second_trace():
     game, network, traces = games.tic_tac_toe(), constant, []
 
