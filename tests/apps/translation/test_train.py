@@ -1,6 +1,7 @@
 """The application from flags to report and to translated lines, on letters that become capitals."""
 
 import csv
+import itertools
 import json
 import pathlib
 import random
@@ -206,7 +207,8 @@ def test_a_teacher_that_cannot_translate(data, finished, tmp_path, flags, messag
 
 
 def test_a_teacher_of_another_vocabulary(data, finished, tmp_path):
-    (tmp_path / "other.tsv").write_text("xyz\tXYZ\n" * 200)
+    lines = ("".join(letters) for letters in itertools.product("xyz", repeat=5))
+    (tmp_path / "other.tsv").write_text("".join(f"{line}\t{line.upper()}\n" for line in lines))
     with pytest.raises(ValueError, match="--distill_teacher=.* was trained with another vocabulary"):
         train(tmp_path / "run", tmp_path / "other.tsv", compression="distill", distill_teacher=str(finished))
     assert not (tmp_path / "run" / "config.json").exists()

@@ -39,9 +39,8 @@ def test_clusters_are_nearest_and_zeros_are_apart():
     assert (nearest == members[10:]).mean() > 0.99  # k-means ends when its centres hardly move
 
 
-def test_values_are_those_of_tfmots_clustering():
-    """Both begin with evenly spread centroids; TFMOT leaves moving them to training, so that ours are as near at least.
-    """
+def test_shared_values_are_nearer_than_those_of_tfmots_clustering():
+    """Both begin with evenly spread centroids; TFMOT leaves moving them to training, so that ours are nearer."""
     weights = np.random.default_rng(3).normal(size=(40, 30)).astype(np.float32)
     layer = keras.layers.Dense(30, use_bias=False, input_shape=(40,), weights=[weights])
     theirs = tfmot.clustering.keras.cluster_weights(
@@ -52,7 +51,7 @@ def test_values_are_those_of_tfmots_clustering():
     ours = np.array([weights[members == k].mean() for k in range(1, 9)])[members - 1]
     assert len(np.unique(theirs)) == 8
     errors = [np.square(values - weights).mean() for values in (ours, theirs)]
-    assert 0.5 * errors[1] < errors[0] <= 1.0001 * errors[1]
+    assert 0 < errors[0] < errors[1]
 
 
 def test_a_step_is_the_projection_of_the_plain_one():
