@@ -53,6 +53,8 @@ class Config(SupervisedConfig):
     gradient_clip: float = field(1.0, "Largest global norm of the gradient. 0: not clipped.", minimum=0)
     label_smoothing: float = field(0.0, "Share of the target spread evenly over the vocabulary.", minimum=0, below=1)
 
+    export_window: bool = field(False, "Export the model of a whole window too, into window/: recurrent layers that "
+                                       "LiteRT does not have stand in it step by step.")
     sample_tokens: int = field(200, "Tokens of the sample in the report.", minimum=0, volatile=True)
     temperature: float = field(0.8, "Temperature of that sample.", minimum=0, volatile=True)
 

@@ -59,7 +59,7 @@ def make_task(config, splits):
 
     return training.Task(splits=splits, build=build, compile=compile_model, loss=loss, representative=splits.windows,
                          monitor=("val_cross_entropy", "min"), plain=carrying.plain,
-                         check_export=lambda model, format: check_export(model, format, splits))
+                         check_export=lambda model, format: check_export(model, format, splits, config.export_window))
 
 
 def check_vocabulary(config, vocabulary):
@@ -68,10 +68,12 @@ def check_vocabulary(config, vocabulary):
         tokens_lib.check_same(tokens_lib.load(folder), vocabulary, flag)
 
 
-def check_export(model, format, splits):
+def check_export(model, format, splits, has_window):
     """Raises ValueError for a model that the TFLite converter refuses, before it is trained."""
     written, representative = exported_model(model, splits)
     export.check_convertible(written, format, representative(training.NUM_TRIAL_EXAMPLES))
+    if has_window:
+        export.check_convertible(model, format, splits.windows(training.NUM_TRIAL_EXAMPLES))
 
 
 def evaluate(model, splits):
@@ -124,6 +126,12 @@ def export_and_report(run, model, splits, metrics):
         written, run.path, formats=training.export_formats(config), samples=samples, metric="cross_entropy",
         variant=training.variant_of(config), evaluate=step_cross_entropy,
         representative=representative(config.num_representative))
+    if config.export_window and written is not model:
+        rows += export.export_all(
+            model, run.folder("window"), formats=training.export_formats(config), samples=inputs,
+            metric="cross_entropy", variant=f"{training.variant_of(config)}, window",
+            evaluate=lambda predict: mean_cross_entropy(predict(inputs), targets),
+            representative=splits.windows(config.num_representative))
     rows += compressing.packed_rows(run, model, rows, inputs,
                                     lambda unpacked: mean_cross_entropy(export.predict(unpacked, inputs), targets))
     spec.vocabulary.save(run.folder("export"))

@@ -14,6 +14,7 @@ from apps.common import tokens
 from apps.language_model import predict
 from apps.language_model import train as train_lib
 from apps.language_model.config import Config
+from strategies import export
 
 ROOT = pathlib.Path(__file__).parents[3]
 SMALL = {"data": "sums", "units": 16, "num_layers": 1, "num_heads": 2, "length": 16, "batch_size": 128, "epochs": 1,
@@ -53,6 +54,18 @@ def test_a_run_leaves_metrics_files_and_a_sample(finished):
         assert values["float32"] == pytest.approx(values["keras"], rel=1e-4)
         assert values["int8"] == pytest.approx(values["keras"], rel=0.05)
         assert ("A sample" in (folder / "report.md").read_text()) == (model == "transformer")
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("model", ["gru", "lstm", "peephole_lstm", "transformer"])
+def test_the_window_beside_the_step(tmp_path, model):
+    train(tmp_path / "run", model=model, epochs=1, export_window=True)
+    with open(tmp_path / "run" / "report.csv") as file:
+        rows = {(row["variant"], row["format"]): float(row["value"]) for row in csv.DictReader(file)}
+    assert rows["float, window", "float32"] == pytest.approx(rows["float", "float32"], rel=1e-4)
+    assert rows["float, window", "int8"] == pytest.approx(rows["float", "keras"], rel=0.05)
+    runner = export.Runner(tmp_path / "run" / "window" / "export" / "float32.tflite")
+    assert list(runner.input_shapes.values()) == [(16,)]
 
 
 def test_bits_a_character_are_nats_a_token_where_tokens_are_characters(finished):
