@@ -372,8 +372,7 @@ def check_export(config, task, model):
     """Raises ValueError for a model that the TFLite converter refuses, before it is trained.
 
     Of the formats wanted int8, int16 and sparse ask most, each something else; without them the first stands for the
-    others.
-    What a run ends with is in float32 whatever it was trained in: so is what is tried.
+    others. What a run ends with is in float32 whatever it was trained in: so is what is tried.
     """
     wanted = [name for name in export.TFLITE_FORMATS if name in export_formats(config)]
     formats = [name for name in wanted if name in (*export.CALIBRATED_FORMATS, "sparse")] or wanted[:1]

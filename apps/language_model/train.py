@@ -79,12 +79,13 @@ def check_export(model, format, splits, has_window):
 def evaluate(model, splits):
     """Cross-entropy, perplexity and bits a character of the final weights, in float32, and the size of the model."""
     spec, metrics = splits.spec, {}
+    reader = model
     if spec.is_carried:
-        model = carrying.Carrying(model, splits.test.batch_size, splits.train.steps_per_epoch)
-    model.compile(loss=TokenCrossentropy(1.0), metrics=token_metrics())
+        reader = carrying.Carrying(model, splits.test.batch_size, splits.train.steps_per_epoch)
+    reader.compile(loss=TokenCrossentropy(1.0), metrics=token_metrics())
     for name, split in (("test", splits.test), ("validation", splits.validation)):
         if split is not None:
-            _, nats, accuracy = model.evaluate(split(), verbose=0)
+            _, nats, accuracy = reader.evaluate(split(), verbose=0)
             metrics |= {f"{name}_cross_entropy": nats, f"{name}_perplexity": math.exp(min(nats, 100.0)),
                         f"{name}_accuracy": accuracy}
             metrics[f"{name}_unknown_share"] = spec.unknown_share[name]

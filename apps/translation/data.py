@@ -27,10 +27,10 @@ class PairSpec:
         max_length: S and T at most.
         mean_length: targets of a training pair in the mean, ends included.
         num_left_out: training pairs that are longer.
+        test_pairs: [(source text, target text)].
         num_left_out_validation: validation pairs that are longer.
         num_cut_test: test pairs of which a side is longer, and cut.
         test_unknown_share: of the tokens of the test's sources and references.
-        test_pairs: [(source text, target text)].
     """
 
     source: object

@@ -28,7 +28,6 @@ def make_translator(model, spec, config, batch_size=BATCH_SIZE):
         function from a list of sentences, as `data.prepare` leaves them, to a list of texts.
     """
     begin, step = steps.decoder(model, spec.max_length, batch_size)
-
     draws = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
 
     @tf.function(jit_compile=True)

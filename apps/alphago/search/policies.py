@@ -2,8 +2,8 @@
 
 `Puct` is the search of AlphaGo Zero (Silver et al. 2017, Methods, "Select") with the exploration rate of AlphaZero
 (Silver et al. 2018, pseudocode, where Q lies between 0 and 1; here it lies between -1 and 1, so that the same rate
-explores half as much). `Gumbel` is Gumbel AlphaZero (Danihelka et al. 2022): sequential halving over sampled
-actions at the root, and below it the action that brings visits nearest to the improved policy.
+explores half as much). `Gumbel` is Gumbel AlphaZero (Danihelka et al. 2022): sequential halving over sampled actions at
+the root, and below it the action that brings visits nearest to the improved policy.
 """
 
 import functools

@@ -14,6 +14,7 @@ from apps.common import tokens
 from apps.language_model import predict
 from apps.language_model import train as train_lib
 from apps.language_model.config import Config
+from layers.counting import count_parameters
 from strategies import export
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -84,10 +85,11 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, flags):
     train(tmp_path / "whole", **flags)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", [Interrupt()], **flags)
-    train(tmp_path / "cut", **flags)
+    metrics = train(tmp_path / "cut", **flags)
     whole, cut = (keras.models.load_model(tmp_path / name / "model.keras", compile=False) for name in ("whole", "cut"))
     for a, b in zip(whole.weights, cut.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+    assert metrics["num_parameters"] == count_parameters(cut)  # carried states are none
 
 
 @pytest.mark.conformance
