@@ -3,9 +3,9 @@
     python -m benchmarks.run [--only=throughput]
 
 By themselves are run: those that need a data set (`--data_dir`), `cifar_table`, `deviation_pruning`, `dense_pruning`,
-`low_bit_table`, `distillation_study`, `compression_chain`, `async_accuracy`, `translation_table` and, after it, `translation_files`,
-`character_models`, `vanishing_gradients`; and those beside other programs, `search_benchmark`, `reinforcement_speed` (`--peers_python`) and
-`zero_go --size=9`, `gtp_controller` (GNU Go).
+`low_bit_table`, `distillation_study`, `compression_chain`, `async_accuracy`, `translation_table` and, after it,
+`translation_files`, `character_models`, `vanishing_gradients`; and those beside other programs, `search_benchmark`,
+`reinforcement_speed` (`--peers_python`) and `zero_go --size=9`, `gtp_controller` (GNU Go).
 """
 
 import argparse
