@@ -51,9 +51,12 @@ def run_all(folder, runs, common_flags, *, app="image_classification", program="
 
 
 def _check_same(workdir, flags):
-    """Raises RuntimeError where a run had other flags; where its files lie may have changed."""
+    """Raises RuntimeError where a run had other flags; where its files lie may have changed, and a study that wants no
+    exported file takes a run that has some."""
     found = json.loads((workdir / "config.json").read_text())["config"]
     for name, wanted in flags.items():
+        if (name, wanted) == ("export", "none"):
+            continue
         if name in found and not isinstance(wanted, pathlib.Path) and not _same(found[name], wanted):
             raise RuntimeError(f"{workdir} was run with --{name}={found[name]}; wanted is {wanted}. Move it away, or "
                                "give another --folder.")
