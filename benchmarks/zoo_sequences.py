@@ -6,7 +6,8 @@ For each model: cross-entropy and accuracy a token on windows of the test, of Ke
 calibrated after training and one after further training with simulated 8 bits, and of an int16 file of the latter; on
 how many tokens these files name the same one as Keras does with the weights that are in them, of all and of those that
 the text determines; operators left in floating point (target: none); and the size of the int8 file over that of the
-float32 file. The files of models that write text are one step, with its state outside.
+float32 file. The files of models that write text are one step, with its state outside; the LSTM and the Transformer have
+an int8 file of the whole window too, in which nothing need be unrolled.
 
 A sum is determined by its summands. A summand's digits can be any: a good model of the text gives ten of them about the
 same probability, and which is named first is a matter of the last bits.
@@ -29,7 +30,8 @@ from strategies import export
 
 NUM_WINDOWS = 40
 NUM_CALIBRATED = 200  # as `--num_representative` is by default
-FLAGS = {"data": "sums", "units": 64, "num_layers": 2, "sample_tokens": 0, "export": "float32,int8"}
+WINDOWS = ("lstm", "transformer")
+FLAGS = {"data": "sums", "units": 128, "num_layers": 2, "sample_tokens": 0, "export": "float32,int8"}
 
 
 def main():
@@ -59,7 +61,9 @@ def measured(name, folder, options):
     row, found = {"model": name}, {}
     for key, run, form in (("float", folder / name, "keras"), ("int8", folder / name, "int8"),
                            ("trained_float", quantized, "keras"), ("trained_int8", quantized, "int8"),
-                           ("trained_int16", quantized, "int16")):
+                           ("trained_int16", quantized, "int16"), ("trained_window", quantized, "window")):
+        if form == "window" and name not in WINDOWS:
+            continue
         try:
             logits = logits_of(run, form, inputs, splits)
         except export.ConversionError as error:
@@ -70,7 +74,7 @@ def measured(name, folder, options):
         row |= {f"{key}_cross_entropy": train_lib.mean_cross_entropy(logits, targets),
                 f"{key}_accuracy": float(np.mean(is_right[scored])),
                 f"{key}_determined_accuracy": float(np.mean(is_right[determined]))}
-    for form in ("int8", "int16"):
+    for form in ("int8", "int16", "window"):
         same = found[f"trained_{form}"] == found["trained_float"] if f"trained_{form}" in found else None
         row |= {f"{form}_agreement": None if same is None else float(np.mean(same[scored])),
                 f"{form}_determined_agreement": None if same is None else float(np.mean(same[determined]))}
@@ -103,10 +107,14 @@ def determined_tokens(inputs, targets, spec):
 
 
 def logits_of(folder, form, inputs, splits):
-    """Logits [n, T, V] of a run's Keras model or of its file; the int16 file is written if need be."""
+    """Logits [n, T, V] of a run's Keras model or of its file; files of int16 and of the window are written here."""
     model = keras.models.load_model(folder / "model.keras", compile=False)
     if form == "keras":
         return export.predict(model, inputs)
+    if form == "window":
+        path = folder / "window.tflite"
+        export.convert(model, path, "int8", representative=splits.windows(NUM_CALIBRATED))
+        return export.Runner(path)(inputs)
     written, representative = train_lib.exported_model(model, splits)
     if form == "int16":
         export.convert(written, export.path_of(folder, form), form, representative=representative(NUM_CALIBRATED))
