@@ -6,8 +6,8 @@ For each model: cross-entropy and accuracy a token on windows of the test, of Ke
 calibrated after training and one after further training with simulated 8 bits, and of an int16 file of the latter; on
 how many tokens these files name the same one as Keras does with the weights that are in them, of all and of those that
 the text determines; operators left in floating point (target: none); and the size of the int8 file over that of the
-float32 file. The files of models that write text are one step, with its state outside; the LSTM and the Transformer have
-an int8 file of the whole window too, in which nothing need be unrolled.
+float32 file. The files of models that write text are one step, with its state outside; the LSTM and the Transformer
+have an int8 file of the whole window too, in which nothing need be unrolled.
 
 A sum is determined by its summands. A summand's digits can be any: a good model of the text gives ten of them about the
 same probability, and which is named first is a matter of the last bits.
