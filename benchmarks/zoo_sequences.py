@@ -1,6 +1,6 @@
 """Every language model, trained on generated sums, in 8 bits: is the file as good as the model?
 
-    python -m benchmarks.zoo_sequences [--folder=runs/zoo_sequences] [--epochs=40] [--quantize_epochs=5]
+    python -m benchmarks.zoo_sequences [--folder=runs/zoo_sequences] [--epochs=40] [--quantize_epochs=10]
 
 For each model: cross-entropy and accuracy a token on windows of the test, of Keras in float32, of two int8 files, one
 calibrated after training and one after further training with simulated 8 bits, and of an int16 file of the latter; on
@@ -38,7 +38,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="runs/zoo_sequences")
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--quantize_epochs", type=int, default=5)
+    parser.add_argument("--quantize_epochs", type=int, default=10)
     parser.add_argument("--models", default=",".join(models.MODELS))
     options = parser.parse_args()
     for name in options.models.split(","):
