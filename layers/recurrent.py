@@ -140,8 +140,7 @@ class LayerNormLSTMCell(_Cell):
     def _scaled(self, value):
         """`value`, whose mean is 0, over its standard deviation."""
         x = tf.cast(value, tf.float64 if value.dtype == tf.float64 else tf.float32)
-        squares = tf.math.squared_difference(x, tf.zeros([], x.dtype))  # the converter has no SQUARE with 8 bits
-        variance = tf.reduce_mean(squares, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(x * x, axis=-1, keepdims=True)  # the converter has no tf.square with 8 or 16 bits
         return tf.cast(x * tf.math.rsqrt(variance + self.epsilon), value.dtype)
 
     def get_config(self):

@@ -14,7 +14,7 @@ import numpy as np
 
 from layers.attention import floored
 from layers.counting import count_nonzero, count_parameters
-from strategies.export import folding, litert, recurrent, report, saved_model, tflite
+from strategies.export import folding, litert, normalizing, recurrent, report, saved_model, tflite
 from strategies.export.conversion import ConversionError
 from strategies.export.files import gzip_bytes, replacing, size_bytes
 from strategies.export.interface import Interface
@@ -47,6 +47,7 @@ def convert_signatures(models, path, format, *, representative=None, timeout=tfl
                 if format in tflite.CALIBRATED:
                     stack.enter_context(floored(model))
                     stack.enter_context(folding.without_constant_channels(model))
+                    stack.enter_context(normalizing.in_two_steps(model))
                     stack.enter_context(recurrent.with_scales_of_their_own(model))
             saved_model.write_signatures(models, folder / "saved_model", batch_size=1)
         files = dict.fromkeys(models)

@@ -24,7 +24,7 @@ import numpy as np
 
 from layers.attention import floored
 from layers.checking import unknown_name
-from strategies.export import folding, litert, recurrent
+from strategies.export import folding, litert, normalizing, recurrent
 from strategies.export.conversion import ConversionError, shared_worker
 from strategies.export.files import replacing
 from strategies.export.interface import Interface
@@ -85,8 +85,9 @@ def convertible(model, *, representative=None, samples=None):
         folder = pathlib.Path(folder)
         with recurrent.unrolled(model), floored(model) as has_attention:
             with folding.without_constant_channels(model) as has_constant, \
+                    normalizing.in_two_steps(model) as has_normalization, \
                     recurrent.with_scales_of_their_own(model) as has_recurrent:
-                if named is not None and (has_attention or has_constant or has_recurrent):
+                if named is not None and (has_attention or has_constant or has_normalization or has_recurrent):
                     write_saved_model(model, folder / "quantized", batch_size=1, samples=samples)
             with floored(model, None):  # floating point keeps the exact form
                 write_saved_model(model, folder / "saved_model", batch_size=1, samples=samples)
@@ -103,7 +104,8 @@ class Convertible:
         saved_model: folder with the signature `serving_default`.
         representative: `.npz` file with an array [N, ...] for each input of the signature, or None.
         quantized: folder with the form for these formats, where that is another one (see `layers.attention`,
-            `folding.without_constant_channels` and `recurrent.with_scales_of_their_own`), or None.
+            `folding.without_constant_channels`, `normalizing.in_two_steps` and `recurrent.with_scales_of_their_own`),
+            or None.
     """
 
     def __init__(self, saved_model, representative=None, quantized=None):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from layers.normalization import GroupNormalization
+from layers.recurrent import LayerNormLSTMCell
 from strategies import export
 from strategies.compression import Quantization
 from strategies.export import litert, recurrent
@@ -28,6 +30,10 @@ def old_gru():
 
 def lstm():
     return kinds._sequence_model(keras.layers.LSTM(8, name="lstm"))
+
+
+def layer_norm_cell():
+    return kinds._sequence_model(keras.layers.RNN(LayerNormLSTMCell(8), name="rnn"))
 
 
 def stacked():
@@ -83,19 +89,16 @@ def test_states_come_in_and_go_out_under_one_name():
     assert {name: tuple(t.shape) for name, t in step.output.items()} == {"logits": (None, 4), **states}
 
 
-@pytest.mark.parametrize("make", [looped_gru, looped_own_cell, stacked])
+@pytest.mark.parametrize("make", [looped_gru, looped_own_cell, layer_norm_cell, stacked])
 def test_files_of_a_step(make, tmp_path):
     model, x = build(make, 60)
     recipe = Quantization(x)
     model = recipe.finish(recipe.prepare(model))
     step = export.step_model(model)
     expected = model(x).numpy()
-    for form, tolerance in (("float32", 1e-5), ("int8", 0.12), ("int16", 0.05)):  # of few samples; a rest is cut
+    rough = 0.25 if make is layer_norm_cell else 0.12  # three normalisations a step
+    for form, tolerance in (("float32", 1e-5), ("int8", rough), ("int16", 0.05)):  # of few samples; a rest is cut
         path = tmp_path / f"{form}.tflite"
-        if form == "int16" and make is stacked:
-            with pytest.raises(export.ConversionError, match="in 16 bits: .* Export int8"):
-                export.convert(step, path, form, representative=export.step_samples(step, x))
-            continue
         export.convert(step, path, form, representative=export.step_samples(step, x))
         outputs = export.run_steps(export.Runner(path).named, x, step=step)["logits"]
         assert np.abs(outputs[-1] - expected).max() <= tolerance * np.abs(expected).max()
@@ -156,6 +159,12 @@ def test_a_fused_lstm_has_no_16_bits(tmp_path):
     with pytest.raises(export.ConversionError, match="16x8-bit not yet supported for op: .UNIDIRECTIONAL"):
         export.convert(model, tmp_path / "model.tflite", "int16", representative=x)
     assert not (tmp_path / "model.tflite").exists()
+
+
+def test_operators_that_litert_has_not_in_16_bits(tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 8)), GroupNormalization(2), keras.layers.Flatten()])
+    with pytest.raises(export.ConversionError, match="in 16 bits: .* Export int8"):
+        export.convert(model, tmp_path / "model.tflite", "int16", representative=np.ones([4, 4, 4, 8], np.float32))
 
 
 def joined(kind=keras.layers.LSTM):
