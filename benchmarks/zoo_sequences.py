@@ -70,6 +70,9 @@ def measured(name, folder, options):
             print(f"{name}: {error}", flush=True)
             continue
         found[key] = logits.argmax(-1)
+        if key == "trained_float":
+            probabilities = np.exp(logits - logits.max(-1, keepdims=True))
+            probabilities /= probabilities.sum(-1, keepdims=True)
         is_right = found[key] == targets
         row |= {f"{key}_cross_entropy": train_lib.mean_cross_entropy(logits, targets),
                 f"{key}_accuracy": float(np.mean(is_right[scored])),
@@ -78,6 +81,10 @@ def measured(name, folder, options):
         same = found[f"trained_{form}"] == found["trained_float"] if f"trained_{form}" in found else None
         row |= {f"{form}_agreement": None if same is None else float(np.mean(same[scored])),
                 f"{form}_determined_agreement": None if same is None else float(np.mean(same[determined]))}
+    # What the file gives up where it names another token: the first one's probability less that of its own.
+    chosen = np.take_along_axis(probabilities, found["trained_int8"][..., None], axis=-1)[..., 0]
+    lost = (probabilities.max(-1) - chosen)[scored & (found["trained_int8"] != found["trained_float"])]
+    row |= {"int8_given_up": float(lost.mean()), "int8_given_up_at_most": float(lost.max())}
     files = {line["format"]: line for line in read_rows(quantized / "report.csv")}
     return row | {"parameters": files["int8"]["parameters"],
                   "determined": float(np.mean(determined[scored])),
