@@ -17,6 +17,8 @@ import contextlib
 import tensorflow as tf
 import tf_keras as keras
 
+from strategies.export.calls import calls_replaced
+
 
 @contextlib.contextmanager
 def in_two_steps(model):
@@ -26,16 +28,8 @@ def in_two_steps(model):
     """
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.LayerNormalization)
               and type(layer).call is keras.layers.LayerNormalization.call]
-    before = [(layer, layer.__dict__.get("call")) for layer in layers]
-    try:
-        for layer in layers:
-            layer.__dict__["call"] = _dividing_twice(layer)
+    with calls_replaced(layers, _dividing_twice):
         yield bool(layers)
-    finally:
-        for layer, call in before:
-            del layer.__dict__["call"]
-            if call is not None:
-                layer.__dict__["call"] = call
 
 
 def _dividing_twice(layer):

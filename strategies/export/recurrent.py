@@ -23,6 +23,7 @@ from layers.recurrent import TreeLSTM
 from layers.regularization import StatelessDropout
 from strategies import graph
 from strategies.copying import copy_model
+from strategies.export.calls import calls_replaced
 from strategies.export.saved_model import predict
 
 _STATE = "state"
@@ -77,17 +78,9 @@ def with_scales_of_their_own(model):
     readers, all_layers = graph.consumers(model), list(model._flatten_layers())
     layers = [layer for layer in all_layers if isinstance(layer, keras.layers.LSTM)
               and not all(isinstance(reader, _READ_ANY_SCALE) for reader in readers.get(id(layer), [None]))]
-    before = [(layer, layer.__dict__.get("call")) for layer in layers]
-    try:
-        for layer in layers:
-            layer.__dict__["call"] = _with_product(layer.call)
-        with unittest.mock.patch.object(backend, "reverse", _with_product(backend.reverse)):
-            yield bool(layers) or any(isinstance(layer, keras.layers.Bidirectional) for layer in all_layers)
-    finally:
-        for layer, call in before:
-            del layer.__dict__["call"]
-            if call is not None:
-                layer.__dict__["call"] = call
+    with calls_replaced(layers, lambda layer: _with_product(layer.call)), \
+            unittest.mock.patch.object(backend, "reverse", _with_product(backend.reverse)):
+        yield bool(layers) or any(isinstance(layer, keras.layers.Bidirectional) for layer in all_layers)
 
 
 def _with_product(call):
