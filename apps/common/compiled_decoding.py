@@ -25,7 +25,7 @@ def decode(step, state, *, batch_size, length, temperature=0.0, top_k=0, top_p=1
     Returns:
         int32 [B, L]: each row's tokens, its end, then padding.
     """
-    if batch_size == 1:  # XLA multiplies one row with a matrix element by element, in twice the time that two rows take
+    if batch_size == 1:  # as two rows: XLA multiplies a single one with a matrix element by element
         twice = tf.nest.map_structure(lambda array: tf.repeat(array, 2, axis=0), state)
         return decode(step, twice, batch_size=2, length=length, temperature=temperature, top_k=top_k, top_p=top_p,
                       seed=seed)[:1]

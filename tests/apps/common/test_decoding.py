@@ -98,6 +98,13 @@ def test_a_compiled_beam_is_the_plain_one(width, alpha, end, jit_compile):
             np.testing.assert_allclose(score[k], value, rtol=1e-4)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_one_sentence_alone(jit_compile):
+    chain = Chain(1)
+    found = compiled([chain], lambda *a, **k: compiled_decoding.decode(*a, **k, length=8), jit_compile)
+    np.testing.assert_array_equal(found, [row(decoding.greedy(chain.step, 0, 8), 8)])
+
+
 def test_draws_follow_the_softmax():
     chains = [Chain(0)] * 4000
     found = compiled(chains, lambda *a, **k: compiled_decoding.decode(*a, **k, length=1, temperature=0.7, seed=(1, 2)))
