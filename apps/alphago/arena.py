@@ -16,7 +16,7 @@ import pathlib
 from apps.alphago import elo
 from apps.alphago.go import rules as go
 from apps.alphago.go import sgf
-from apps.alphago.match import check_opening, play_game
+from apps.alphago.match import check_opening, play_games
 from apps.alphago.opponents import player_of
 from apps.alphago.results import MatchResult, ResultsFile
 from apps.common import config as config_lib
@@ -42,6 +42,8 @@ class ArenaConfig:
     max_moves: int = field(0, "A game ends after so many moves. 0: twice the number of points.", minimum=0)
     opening_moves: int = field(4, "Random moves at the beginning of a game.", minimum=0)
     seed: int = field(0, "Seed of openings and players.", minimum=0)
+    parallel_games: int = field(1, "Games that go on side by side, so that a network sees positions of all of them at "
+                                   "once. What is interrupted loses as many.", minimum=1, volatile=True)
     seconds: float = field(0.0, "Seconds that a player may take for a move. 0: as it likes.", minimum=0)
     timeout: float = field(60.0, "Seconds beyond those, after which a GTP program counts as hung.", above=0,
                            volatile=True)
@@ -54,6 +56,9 @@ class ArenaConfig:
             config_lib.check_value(item, value)
             if item.type is float and not math.isfinite(value):
                 raise ValueError(f"--{item.name} must be a finite number; received {value}.")
+        if self.seconds and self.parallel_games > 1:
+            raise ValueError(f"--seconds limits the time of a move, which --parallel_games={self.parallel_games} games "
+                             "would share. Give one of the two.")
         if not self.workdir:
             raise ValueError("--workdir is missing: expected a folder for the games, such as --workdir=runs/match.")
         check_opening(self.rules, self.opening_moves)
@@ -64,8 +69,8 @@ class ArenaConfig:
         return go.Rules(self.size, self.komi, self.superko, self.suicide, self.max_moves)
 
 
-def play_match(make_a, make_b, *, rules, games, folder, seed=0, opening_moves=4, seconds=None, names=None,
-               report=print):
+def play_match(make_a, make_b, *, rules, games, folder, parallel=1, seed=0, opening_moves=4, seconds=None,
+               names=None, report=print):
     """Plays a match between A and B, or what is missing of it.
 
     Args:
@@ -73,6 +78,7 @@ def play_match(make_a, make_b, *, rules, games, folder, seed=0, opening_moves=4,
         rules: `Rules`.
         games: their number. A has black in the first, third, ...; each two have the same opening.
         folder: for `games/*.sgf` and `results.jsonl`; games that are there already are not played again.
+        parallel: games that go on side by side.
         seed: of openings and players.
         opening_moves: random moves at the beginning of a game.
         seconds: that a player may take for a move, or None.
@@ -84,7 +90,7 @@ def play_match(make_a, make_b, *, rules, games, folder, seed=0, opening_moves=4,
 
     Raises:
         ValueError: bad input, or the folder holds another match; before any game.
-        match.GameAborted: a player failed. The games before that one are kept.
+        match.GameAborted: a player failed. The games that had ended are kept.
     """
     if games < 1:
         raise ValueError(f"A match has at least one game; received {games}.")
@@ -101,13 +107,12 @@ def play_match(make_a, make_b, *, rules, games, folder, seed=0, opening_moves=4,
     with ResultsFile(folder / "results.jsonl", settings, report) as results:
         if results.games:
             report(f"{len(results.games)} games are in {folder} already")
-        for number in range(1, games + 1):
-            if number not in results.games:
-                game, record = play_game((make_a, make_b), rules=rules, number=number, seed=seed, seconds=seconds,
-                                         opening_moves=opening_moves, names=names)
-                (folder / "games" / f"{number:04d}.sgf").write_bytes(sgf.write(record))
-                results.add(game)
-                report(_line(game, games, results.games.values()))
+        missing = [number for number in range(1, games + 1) if number not in results.games]
+        for game, record in play_games((make_a, make_b), rules=rules, numbers=missing, parallel=parallel, seed=seed,
+                                       seconds=seconds, opening_moves=opening_moves, names=names):
+            (folder / "games" / f"{game.number:04d}.sgf").write_bytes(sgf.write(record))
+            results.add(game)
+            report(_line(game, games, results.games.values()))
         return MatchResult(tuple(results.games[number] for number in range(1, games + 1)))
 
 
@@ -173,14 +178,15 @@ def run_match(config):
 
     Raises:
         ValueError: bad input; before any game.
-        match.GameAborted: a player failed; the same call goes on from that game.
+        match.GameAborted: a player failed; the same call goes on with the games that are missing.
     """
     make_a, make_b = (player_of(spec, timeout=config.timeout) for spec in (config.a, config.b))
     run = workdir.Run(config)
     run.begin()
     try:
-        result = play_match(make_a, make_b, rules=config.rules, games=config.games, folder=run.path, seed=config.seed,
-                            opening_moves=config.opening_moves, seconds=config.seconds or None)
+        result = play_match(make_a, make_b, rules=config.rules, games=config.games, folder=run.path,
+                            parallel=config.parallel_games, seed=config.seed, opening_moves=config.opening_moves,
+                            seconds=config.seconds or None)
         metrics = reporting.write_metrics(run, metrics_of(result))
         path = reporting.write_report(run, f"{result.names[0]} against {result.names[1]}", metrics, _sections(result),
                                       {})

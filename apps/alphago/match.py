@@ -1,4 +1,4 @@
-"""One game of a match between A and B: its opening, its moves, its result.
+"""The games of a match between A and B: their openings, their moves, their results.
 
 A game ends when both pass, when one resigns, or after the number of moves that its rules allow. Unless one resigned the
 board is scored by area as it stands: dead stones that were not taken count as alive.
@@ -6,8 +6,10 @@ board is scored by area as it stands: dead stones that were not taken count as a
 
 import contextlib
 import hashlib
+import itertools
 import json
 import time
+import typing
 
 import numpy as np
 
@@ -51,33 +53,92 @@ def random_opening(rules, num_moves, seed):
     return board
 
 
-def play_game(makes, *, rules, number, seed=0, opening_moves=0, seconds=None, names=None):
-    """Plays one game. What is random in it depends on `seed` and `number` alone.
+def play_games(makes, *, rules, numbers, parallel=1, seed=0, opening_moves=0, seconds=None, names=None):
+    """Plays games. What is random in them depends on `seed` and their numbers alone.
 
     A has black in odd games. Games 1 and 2 have the same opening, 3 and 4 the next, and so on.
 
     Args:
         makes: for A and for B: make(seed) -> player for one game, as of `opponents.player_of`.
         rules: `Rules`.
-        number: of the game, from 1.
+        numbers: of the games, from 1.
+        parallel: how many games go on side by side. Players that can then think together (see `players`).
         seed: of the match, from 0.
         opening_moves: random moves at the beginning.
         seconds: that a player may take for a move, or None.
         names: of A and of B; None: their own.
 
-    Returns:
-        (`Game`, `sgf.Record`).
+    Yields:
+        (`Game`, `sgf.Record`) of each game, as it ends.
 
     Raises:
         ValueError: opening_moves out of range.
         GameAborted: a player failed, or made an illegal move.
     """
+    numbers, waiting = iter(numbers), {}  # the games that go on, and whose turn it is in each
+    try:
+        while True:
+            for number in itertools.islice(numbers, parallel - len(waiting)):
+                game = _game(makes, rules, number, seed, opening_moves, names)
+                waiting[game] = next(game)
+            if not waiting:
+                return
+            for game, answer in _answers(waiting, seconds):
+                try:
+                    waiting[game] = game.send(answer)
+                except StopIteration as end:
+                    del waiting[game]
+                    yield end.value
+    finally:
+        for game in waiting:
+            game.close()
+
+
+class _Turn(typing.NamedTuple):
+    """Whose move it is on a board; `where` says it in words for an error."""
+
+    player: typing.Any
+    board: Board
+    where: str
+
+
+def _answers(waiting, seconds):
+    """[(game, (move, seconds it took))] for some of {game: `_Turn`}.
+
+    Those who think alone are asked first, so that as many as can be then wait for those who think together.
+    """
+    together = {}
+    for game, turn in waiting.items():
+        kind = getattr(turn.player, "kind", None) if seconds is None else None
+        together.setdefault(kind, []).append(game)
+    alone = together.pop(None, [])
+    if alone:
+        return [(game, _ask(waiting[game], seconds)) for game in alone]
+    games = max(together.values(), key=len)
+    players, boards, _ = zip(*(waiting[game] for game in games))
+    began = time.perf_counter()
+    choices = players[0].choose_together(players, boards)
+    spent = (time.perf_counter() - began) / len(games)
+    return [(game, (choice.move, spent)) for game, choice in zip(games, choices)]
+
+
+def _ask(turn, seconds):
+    began = time.perf_counter()
+    try:
+        move = turn.player.choose(turn.board, seconds).move
+    except GtpError as error:
+        raise GameAborted(f"{turn.where}: {error}") from error
+    return move, time.perf_counter() - began
+
+
+def _game(makes, rules, number, seed, opening_moves, names):
+    """One game: yields `_Turn`s, is sent (move, seconds it took), and returns (`Game`, `sgf.Record`)."""
     board = random_opening(rules, opening_moves, [seed, 0, (number - 1) // 2])
     opening = [text.name_of(move, rules.size) for _, move in board.moves]
     board.legal()  # compiled before anyone's time is taken
     with contextlib.ExitStack() as stack:
         players = [_player(makes[side], rules, number, side, seed, stack) for side in (0, 1)]
-        loser, chosen, spent = _play_on(board, players, number, seconds)
+        loser, chosen, spent = yield from _play_on(board, players, number)
     margin = -loser * sgf.RESIGNATION if loser else board.score()
     game = Game(
         number=number, names=tuple(names or _own_names(players)), black=_SIDES[_side(go.BLACK, number)],
@@ -103,8 +164,8 @@ def _player(make, rules, number, side, seed, stack):
     return player
 
 
-def _play_on(board, players, number, seconds):
-    """Plays to the end.
+def _play_on(board, players, number):
+    """Plays to the end: yields and is sent what `_game` is.
 
     Returns:
         (loser, chosen, spent): colour of who resigned or 0; number of answers and seconds of A and of B.
@@ -112,26 +173,18 @@ def _play_on(board, players, number, seconds):
     loser, chosen, spent = 0, [0, 0], [0.0, 0.0]
     while not board.is_over and not loser:
         side = _side(board.turn, number)
-        began = time.perf_counter()
-        move = _move(board, players[side], seconds, f"Game {number} was aborted at move {len(board.moves) + 1}, "
-                     f"{_COLOURS[board.turn]}, by {_SIDES[side]} ({players[side].name})")
-        spent[side] += time.perf_counter() - began
+        where = (f"Game {number} was aborted at move {len(board.moves) + 1}, {_COLOURS[board.turn]}, by {_SIDES[side]} "
+                 f"({players[side].name})")
+        move, took = yield _Turn(players[side], board, where)
+        spent[side] += took
         chosen[side] += 1
         if move == RESIGN:
             loser = board.turn
-        else:
+        elif 0 <= move <= board.rules.num_points and board.legal()[move]:
             board.play(move)
+        else:
+            raise GameAborted(f"{where}: expected a legal move; received {move}, which is not one here.")
     return loser, tuple(chosen), tuple(round(value, 3) for value in spent)
-
-
-def _move(board, player, seconds, where):
-    try:
-        move = player.choose(board, seconds).move
-    except GtpError as error:
-        raise GameAborted(f"{where}: {error}") from error
-    if move != RESIGN and not (0 <= move <= board.rules.num_points and board.legal()[move]):
-        raise GameAborted(f"{where}: expected a legal move; received {move}, which is not one here.")
-    return move
 
 
 def _own_names(players):

@@ -6,10 +6,12 @@ A player has a `name` and three methods:
     choose(board, seconds)    -> Choice: a move for the side to move; `seconds` it may take, None: as it likes.
     analyse(board, interval)  -> iterator of Analysis, a newer one about every `interval` seconds, until it is closed.
 
-and may have a fourth:
+and may have more:
 
     dead_stones(board)        -> bool [N, N]: stones that are lost, for the count at the end of the game; without it
                               all that are on the board count as alive.
+    kind                      players of one kind, unless it is None, can think about a board each at the same time:
+    choose_together(players, boards)    -> [Choice], a static method.
 
 Whoever asks may have gone on, gone back or begun another game since: the board says all.
 """

@@ -13,7 +13,7 @@ from apps.alphago.players import RESIGN, Analysis, Candidate, Choice
 from apps.alphago.search import policies, simulate
 from apps.alphago.search import tree as trees
 
-_ROUNDS = 4  # of leaves, between two looks at whether a move is decided
+_LOOK = 32  # simulations between two looks at whether a move is decided
 _LONGEST_LINE = 12
 
 
@@ -96,24 +96,49 @@ class SearchPlayer:
                                   **settings.game)
         self._tree = None
 
+    @property
+    def kind(self):
+        """Players of the same kind can `choose_together`; None before a game has begun, or where the network cannot."""
+        if self._programs is None or not isinstance(self._network, networks.Evaluator):
+            return None
+        return self._programs, dataclasses.replace(self._settings, seed=0)
+
     def choose(self, board, seconds=None):
         """`Choice` after a search of as many simulations as the settings say, or of so many seconds."""
-        began, settings = time.monotonic(), self._settings
+        began = time.monotonic()
         self._turn_to(board)
-        if bool(self._tree.over[0, 0]):
-            return Choice(board.rules.num_points)
-        draws = len(board.moves) < settings.sampled_moves
         if seconds is not None:
             self._search(until=began + seconds)
         else:
-            self._search(is_decided=(lambda left: False) if draws else self._is_decided)
+            self._search(is_decided=lambda left: self._is_decided(board, self._root_visits(), left))
+        return self._choice(board)
+
+    @staticmethod
+    def choose_together(players, boards):
+        """`Choice`s of players of one `kind`, a board each, without a limit of time.
+
+        Their trees grow in one program, whose network sees leaves of all of them at once. Each makes as many
+        simulations as in `choose`, or more where its move is decided before those of others. The first time that so
+        many think together (rounded up to a power of two) waits for the compiler.
+        """
+        for player, board in zip(players, boards):
+            player._turn_to(board)
+        searching = [(player, board) for player, board in zip(players, boards) if not bool(player._tree.over[0, 0])]
+        if searching:
+            _search_together(*zip(*searching))
+        return [player._choice(board) for player, board in zip(players, boards)]
+
+    def _choice(self, board):
+        """What to play after the search."""
+        if bool(self._tree.over[0, 0]):
+            return Choice(board.rules.num_points)
         visits = self._root_visits()
-        if draws:
+        if self._draws(board):
             move = int(self._noise.choice(len(visits), p=visits / visits.sum()))
         else:
             move = int(np.argmax(visits))
         analysis = self._analysis()
-        if analysis.win_rate < settings.resign_below:
+        if analysis.win_rate < self._settings.resign_below:
             return Choice(RESIGN, analysis)
         return Choice(move, analysis)
 
@@ -157,7 +182,7 @@ class SearchPlayer:
                 left = self._settings.simulations - done * leaves
                 if is_decided(left):
                     return
-                rounds = min(_ROUNDS, -(-left // leaves))
+                rounds = min(max(1, _LOOK // leaves), -(-left // leaves))
             elif done:
                 now = time.monotonic()
                 rounds = min(2 * rounds, int((until - now) * done / max(now - began, 1e-9)))
@@ -167,10 +192,13 @@ class SearchPlayer:
             self._tree = self._programs.grow(self._tree, rounds)
             done += rounds
 
-    def _is_decided(self, left):
+    def _draws(self, board):
+        return len(board.moves) < self._settings.sampled_moves
+
+    def _is_decided(self, board, visits, left):
         """Whether no other move can overtake the most visited one within the simulations that are left."""
-        visits = np.sort(self._root_visits())
-        return visits[-1] - visits[-2] > left
+        visits = np.sort(visits)
+        return not self._draws(board) and visits[-1] - visits[-2] > left
 
     def _root_visits(self):
         return self._tree.visits[0, 0].numpy()
@@ -187,6 +215,28 @@ class SearchPlayer:
             for move in order)
         best = candidates[0]
         return Analysis(int(visits.sum()), best.win_rate, candidates)
+
+
+def _search_together(players, boards):
+    """Grows the trees of players of one kind."""
+    settings, program = players[0]._settings, players[0]._programs
+    left, rounds = settings.simulations, max(1, _LOOK // settings.leaves)
+    padding = (1 << (len(players) - 1).bit_length()) - len(players)
+    tree = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0),
+                                 *(player._tree for player in (*players, *players[:1] * padding)))
+    while left > 0:
+        visits = tree.visits[:, 0].numpy()
+        if all(player._is_decided(board, own, left) for player, board, own in zip(players, boards, visits)):
+            break
+        rounds = min(rounds, -(-left // settings.leaves))
+        tree = program.grow(tree, rounds)
+        left -= rounds * settings.leaves
+    for row, player in enumerate(players):
+        player._tree = tf.nest.map_structure(functools.partial(_row, row), tree)
+
+
+def _row(row, part):
+    return part[row:row + 1]
 
 
 def _setup(board):

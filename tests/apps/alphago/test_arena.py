@@ -14,7 +14,7 @@ from apps.alphago.go import rules as go
 from apps.alphago.go import sgf, text
 from apps.alphago.go.board import Board
 from apps.alphago.gtp_process import GtpError
-from apps.alphago.match import GameAborted, check_opening, play_game, random_opening
+from apps.alphago.match import GameAborted, check_opening, play_games, random_opening
 from apps.alphago.players import RESIGN, Choice, RandomPlayer
 from apps.alphago.results import Game, MatchResult, ResultsFile
 
@@ -269,14 +269,65 @@ def test_openings():
         check_opening(go.Rules(size=5, max_moves=4), 4)
 
 
-def test_one_game_by_itself():
+def test_games_by_themselves():
     makes = RandomPlayer, RandomPlayer
-    game, record = play_game(makes, rules=RULES, number=7, seed=1)
+
+    def play_one(**options):
+        (game, record), = play_games(makes, rules=RULES, **{"numbers": [7], "seed": 1} | options)
+        return game, record
+
+    game, record = play_one()
     assert game.names == ("random (A)", "random (B)") == record.names and game.opening == ()
-    again, same = play_game(makes, rules=RULES, number=7, seed=1)
+    again, same = play_one()
     assert again.digest == game.digest and same.moves == record.moves and len(record.moves) == game.length
-    for changes in ({"number": 8}, {"seed": 2}):
-        assert play_game(makes, rules=RULES, **{"number": 7, "seed": 1} | changes)[0].digest != game.digest
+    for changes in ({"numbers": [8]}, {"seed": 2}):
+        assert play_one(**changes)[0].digest != game.digest
+
+
+def test_games_side_by_side(tmp_path):
+    asked, closed = [], []
+
+    class Gregarious(RandomPlayer):
+        kind = "gregarious"
+
+        @staticmethod
+        def choose_together(players, boards):
+            asked.append([len(board.moves) for board in boards])
+            return [player.choose(board) for player, board in zip(players, boards)]
+
+        def close(self):
+            closed.append(self)
+
+    alone, _ = match(tmp_path / "alone", 6)
+    beside, _ = match(tmp_path / "beside", 6, make_a=Gregarious, parallel=4)
+    assert [game.digest for game in alone.games] == [game.digest for game in beside.games] and len(closed) == 6
+    assert max(map(len, asked)) == 4 == len(asked[0]) and sum(map(len, asked)) == sum(g.chosen[0] for g in beside.games)
+    assert set(asked[0]) == {3, 4}  # whoever plays against them has answered first
+    asked.clear()
+    both, _ = match(tmp_path / "both", 6, make_a=Gregarious, make_b=Gregarious, parallel=4)
+    assert [game.digest for game in alone.games] == [game.digest for game in both.games]
+    assert sorted(map(len, asked[:3])) == [4, 4, 4]  # all think at once, whatever their colour
+
+
+def test_games_side_by_side_are_closed_and_go_on(tmp_path):
+    closed, calls = [], []
+
+    def fragile(board):
+        calls.append(board)
+        if len(calls) == 5:
+            raise GtpError("gone")
+        return PASS
+
+    def matched():
+        return match(tmp_path, 6, lambda seed: Scripted(lambda board: PASS, "steady", closed),
+                     lambda seed: Scripted(fragile, "fragile", closed), parallel=3)
+
+    with pytest.raises(GameAborted, match=r"Game \d was aborted at move \d, \w+, by B \(fragile\): gone"):
+        matched()
+    kept = len((tmp_path / "results.jsonl").read_text().splitlines()) - 1
+    assert 0 < kept < 6 and closed.count("steady") == closed.count("fragile") == kept + 3
+    result, lines = matched()
+    assert [game.number for game in result.games] == [1, 2, 3, 4, 5, 6] and len(lines) == 1 + 6 - kept
 
 
 def test_seconds_are_passed_on_and_measured(tmp_path):
@@ -369,7 +420,9 @@ def test_reports(tmp_path, capsys):
     ({"workdir": ""}, "--workdir is missing"), ({"size": 4}, "--size must be at least 5"),
     ({"komi": 0.3}, "multiple of one half; received 0.3"), ({"komi": math.inf}, "--komi must be a finite number"),
     ({"opening_moves": 13}, "0 to 12 moves"), ({"games": 0}, "--games must be at least 1"),
-    ({"seconds": -1.0}, "--seconds must be at least 0"), ({"b": "somebody"}, "Unknown player 'somebody': expected one"),
+    ({"seconds": -1.0}, "--seconds must be at least 0"),
+    ({"seconds": 1.0, "parallel_games": 2}, "which --parallel_games=2 games would share"),
+    ({"b": "somebody"}, "Unknown player 'somebody': expected one"),
     ({"a": "gtp:no_such_program"}, "The program 'no_such_program'"),
 ])
 def test_bad_flags(tmp_path, change, message):

@@ -98,6 +98,43 @@ def test_the_tree_goes_on(evaluator):
     assert player._known_tree(other) is None
 
 
+def test_thinking_together(evaluator):
+    """Three players, with trees of different size and one whose game is over, choose as each would alone."""
+    settings = dataclasses.replace(SETTINGS, capacity=1000, sampled_moves=100)  # which looks at all simulations
+    alone, together = ([SearchPlayer(evaluator, 5, dataclasses.replace(settings, seed=seed)) for seed in range(4)]
+                       for _ in range(2))
+    boards = [Board(RULES), Board(RULES), Board(RULES), lead()]
+    boards[1].play(12)
+    boards[3].play(25)
+    for player in (*alone, *together):
+        assert player.kind is None
+        player.begin(RULES)
+    assert len({player.kind for player in (*alone, *together)}) == 1
+    assert SearchPlayer(lambda planes: planes, 5).kind is None
+    for _ in range(3):
+        expected = [player.choose(board) for player, board in zip(alone, boards)]
+        chosen = SearchPlayer.choose_together(together, boards)
+        assert [choice.move for choice in chosen] == [choice.move for choice in expected]
+        for one, other in zip(chosen[:3], expected):
+            assert [(c.move, c.visits) for c in one.analysis.candidates] == [
+                (c.move, c.visits) for c in other.analysis.candidates]
+        assert chosen[3].move == 25
+        for board, choice in zip(boards[:3], chosen):
+            board.play(choice.move)
+
+
+def test_together_until_all_are_decided(evaluator, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, capacity=1000, simulations=256)
+    players, boards = [SearchPlayer(evaluator, 5, settings) for _ in range(2)], [lead(), lead()]
+    for player in players:
+        player.begin(RULES)
+    grown, grow = [], search_player.Programs.grow
+    monkeypatch.setattr(search_player.Programs, "grow", lambda *given: grown.append(given[2]) or grow(*given))
+    choices = SearchPlayer.choose_together(players, boards)
+    assert choices[0].move == choices[1].move == int(np.argmax(players[0]._root_visits()))
+    assert 4 * sum(grown) == choices[0].analysis.visits < 256
+
+
 def test_who_is_ahead_passes_and_knows_it(evaluator):
     player, board = SearchPlayer(evaluator, 5, SETTINGS), lead()
     choice = player.choose(board)

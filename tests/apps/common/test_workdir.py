@@ -84,3 +84,18 @@ def test_precision(precision, variable, compute):
         assert layer.kernel.dtype == variable
     finally:
         workdir.set_precision("float32")
+
+
+@pytest.mark.parametrize("flags, expected", [("fpu avx avx2", False), ("fpu avx avx2 avx512f", True), ("asimd", True),
+                                             (None, True)])
+def test_processors_that_emulate_bfloat16_are_named(tmp_path, monkeypatch, capsys, flags, expected):
+    file = tmp_path / "cpuinfo"
+    if flags is not None:
+        file.write_text(f"processor : 0\nflags : {flags}\n")
+    monkeypatch.setattr(workdir.tf.config, "list_physical_devices", lambda kind: [])
+    assert workdir.computes_bfloat16(file) == expected
+    monkeypatch.setattr(workdir, "computes_bfloat16", lambda: expected)
+    for precision in ("mixed_bfloat16", "float32"):
+        workdir.prepare_runtime(config(tmp_path, precision=precision))
+        said = capsys.readouterr().out
+        assert ("lacks AVX-512" in said) == (precision == "mixed_bfloat16" and not expected)
