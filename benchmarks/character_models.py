@@ -13,7 +13,6 @@ import argparse
 import pathlib
 
 from apps.common import reporting
-from apps.common.fitting import read_history
 from benchmarks import common, runs
 
 MINUTES = 20
@@ -21,7 +20,7 @@ MINUTES = 20
 RECURRENT = {"length": 128, "test_stride": 64, "units": 512, "num_layers": 2, "dropout": 0.15, "batch_size": 64,
              "learning_rate": 2e-3}
 TRANSFORMER = {"model": "transformer", "length": 256, "test_stride": 64, "units": 256, "num_heads": 4, "batch_size": 32,
-               "learning_rate": 1.5e-3, "weight_decay": 0.1, "beta_2": 0.99, "precision": "mixed_bfloat16"}
+               "learning_rate": 1.5e-3, "weight_decay": 0.1, "beta_2": 0.99, "precision": common.fast_precision()}
 MODELS = {
     "rnn": {"model": "rnn", **RECURRENT, "learning_rate": 5e-4, "dropout": 0.1},
     **{name: {"model": name, **RECURRENT} for name in ("lstm", "peephole_lstm", "gru")},
@@ -57,14 +56,13 @@ def main():
             "validation_cross_entropy": metrics.get("validation_cross_entropy"),
             "context": flags["length"], "least_context": flags["length"] - flags["test_stride"],
             "parameters": metrics["num_parameters"], "epochs": metrics["epochs"],
-            "minutes": metrics["seconds"] / 60}], key="model")
+            "minutes": metrics["seconds"] / 60, "precision": flags.get("precision", "float32"),
+            "curve": runs.curve(folder / name, metrics["seconds"] / 60, "val_cross_entropy")}], key="model")
     figure = reporting.new_figure()
     axes = figure.subplots()
     for row in record["rows"]:
-        history = read_history(folder / row["model"] / "history.csv")
-        curve = [each["val_cross_entropy"] for each in history if "val_cross_entropy" in each]
-        if curve:
-            axes.plot([row["minutes"] * (i + 1) / len(curve) for i in range(len(curve))], curve, label=row["model"])
+        if row["curve"]:
+            axes.plot(*zip(*row["curve"]), label=row["model"])
     axes.set_xlabel("minutes")
     axes.set_ylabel("validation cross-entropy, nats a character")
     axes.legend()

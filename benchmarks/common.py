@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps.common import config as config_lib
-from apps.common import reporting
+from apps.common import reporting, workdir
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 PACKAGES = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
@@ -92,10 +92,16 @@ def machine():
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return {"processor": model, "cores": os.cpu_count(), "system": platform.system(),
-            "python": platform.python_version(),
+    return {"processor": model, "bfloat16": workdir.computes_bfloat16(), "cores": os.cpu_count(),
+            "system": platform.system(), "python": platform.python_version(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
             "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")}
+
+
+def fast_precision():
+    """The --precision that models without recurrence train fastest in here. Rows name it: it decides how many steps fit
+    into some minutes."""
+    return "mixed_bfloat16" if workdir.computes_bfloat16() else "float32"
 
 
 def write(name, rows, *, key=None, **content):
@@ -103,7 +109,7 @@ def write(name, rows, *, key=None, **content):
 
     Args:
         name: of the benchmark.
-        rows: list of flat dictionaries with the same keys.
+        rows: list of dictionaries with the same keys; lists and dictionaries in them are not printed.
         key: a column; rows that stand in the file already and have another value in it are kept, and each row gets the
             date of its measurement. None: the file holds these rows only.
         **content: what else the record holds.
@@ -121,6 +127,7 @@ def write(name, rows, *, key=None, **content):
               "command": " ".join(["python -m", module.name if module else name, *arguments]),
               "machine": machine(), "rows": rows, **content}
     config_lib.write_json(RESULTS / f"{name}.json", record)
-    print(reporting.markdown_table(list(rows[0]), [list(row.values()) for row in rows]))
+    columns = [column for column, value in rows[0].items() if not isinstance(value, (list, dict))]
+    print(reporting.markdown_table(columns, [[row[column] for column in columns] for row in rows]))
     print(f"kept in {RESULTS / name}.json")
     return record

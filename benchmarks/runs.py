@@ -1,11 +1,14 @@
 """Training runs of the application as parts of a study: one process each, resumable, read back from their workdirs."""
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
+
+from apps.common.fitting import read_history
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -48,6 +51,15 @@ def run_all(folder, runs, common_flags, *, app="image_classification", program="
         results[name] = json.loads((workdir / "metrics.json").read_text())
         print(f"{name}: {metric} {results[name][metric]:.4f}", flush=True)
     return results
+
+
+def curve(workdir, minutes, column):
+    """[(minutes of training, value of a column of `history.csv`)] of a run of so many minutes, epochs taken as equally
+    long; at most a hundred of them. Epochs without a value are left out."""
+    history = read_history(pathlib.Path(workdir) / "history.csv")
+    points = [(round(minutes * number / len(history), 3), round(row[column], 5))
+              for number, row in enumerate(history, 1) if column in row]
+    return points[::-1][::max(1, math.ceil(len(points) / 100))][::-1]  # the last one stays
 
 
 def _check_same(workdir, flags):

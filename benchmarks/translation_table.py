@@ -15,7 +15,6 @@ import tf_keras as keras
 
 from apps.common import config as config_lib
 from apps.common import reporting
-from apps.common.fitting import read_history
 from apps.translation import data, scoring, translating
 from apps.translation.config import Config
 from benchmarks import common, runs
@@ -34,7 +33,7 @@ MODELS = {
     "seq2seq": {"model": "seq2seq", **RECURRENT}, "additive": {"model": "additive", **RECURRENT},
     "multiplicative": {"model": "multiplicative", **RECURRENT},
     "transformer": {"model": "transformer_small", "norm_first": True, "dropout": 0.2, "learning_rate": 1.5e-3,
-                    "beta_2": 0.98, "precision": "mixed_bfloat16"}}
+                    "beta_2": 0.98, "precision": common.fast_precision()}}
 LONGER = {"transformer": {"dropout": 0.3}}  # where there is more time than 20 minutes
 MINUTES = 20
 
@@ -73,20 +72,20 @@ def row_of(name, folder, metrics):
     return {"run": name, "bleu": metrics["test_bleu"], "lower_case": metrics["test_bleu_lower_case"],
             "chrf": metrics["test_chrf"], "unseen_pairs": count, "unseen_bleu": bleu,
             "perplexity": metrics["test_perplexity"], "parameters": metrics["num_parameters"],
-            "epochs": metrics["epochs"], "minutes": metrics["seconds"] / 60, "bleu_tokenize": config.bleu_tokenize,
+            "epochs": metrics["epochs"], "minutes": metrics["seconds"] / 60, "precision": config.precision,
+            "bleu_tokenize": config.bleu_tokenize,
             "signature": scoring.score(["a"], ["a"], tokenize=config.bleu_tokenize).bleu_signature,
-            "chrf_by_length": {f"{first} to {last}": chrf for first, last, _, chrf in by_length}}
+            "chrf_by_length": {f"{first} to {last}": chrf for first, last, _, chrf in by_length},
+            "curve": runs.curve(folder, metrics["seconds"] / 60, "val_cross_entropy")}
 
 
-def plot(rows, folder):
+def plot(rows):
     """Learning curves over minutes, and chrF by the length of the source, a panel for each task."""
     figure, by_length = (reporting.new_figure(12, 4) for _ in range(2))
     for column, task in enumerate(TASKS, 1):
         panels = [one.add_subplot(1, len(TASKS), column) for one in (figure, by_length)]
         for row in (row for row in rows if row["run"].startswith(task)):
-            history = read_history(folder / row["run"] / "history.csv")
-            panels[0].plot([row["minutes"] * (i + 1) / len(history) for i in range(len(history))],
-                           [each["val_cross_entropy"] for each in history], label=row["run"].removeprefix(f"{task}_"))
+            panels[0].plot(*zip(*row["curve"]), label=row["run"].removeprefix(f"{task}_"))
             panels[1].plot([int(span.split()[-1]) for span in row["chrf_by_length"]], row["chrf_by_length"].values(),
                            marker="o", label=row["run"].removeprefix(f"{task}_"))
         for panel, across, up in zip(panels, ("minutes", "words of the source, at most"), (
@@ -115,7 +114,7 @@ def main():
             "export": "none", "decoding": "beam", "beam_width": 5, "length_penalty": 1.0, "warmup_fraction": 0.1},
             app="translation", metric="test_bleu").values()
         record = common.write("translation_table", [row_of(name, folder / name, metrics)], key="run")
-    plot([row for row in record["rows"] if (folder / row["run"] / "history.csv").exists()], folder)
+    plot(record["rows"])
 
 
 if __name__ == "__main__":

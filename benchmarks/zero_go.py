@@ -27,10 +27,11 @@ from apps.common import reporting
 from apps.common.fitting import read_history
 from benchmarks import common, runs
 
-FLAGS = {5: ("--model=zero_2x32",), 9: ("--precision=mixed_bfloat16",)}
+FLAGS = {5: ("--model=zero_2x32",), 9: (f"--precision={common.fast_precision()}",)}
 MINUTES = {5: 15, 9: 120}
 GNU_GO = "--mode gtp --level {} --chinese-rules --capture-all-dead --play-out-aftermath --seed {{seed}}"
-SEARCH, ALONE = ",simulations=400,leaves=1", ",simulations=1,leaves=1"
+SEARCH, ALONE = ",simulations=400,leaves=1,capacity=2000", ",simulations=1,leaves=1"
+PARALLEL = 16  # games of a match, side by side
 
 
 def main():
@@ -93,8 +94,8 @@ def play(workdir, size, network, opponent, games):
     """Figures of a match of a network."""
     if not (workdir / "report.md").exists():
         subprocess.run([sys.executable, "-m", "apps.alphago.arena", f"--a=network:{network}", f"--b={opponent}",
-                        f"--size={size}", "--komi=7", f"--games={games}", f"--workdir={workdir}"], cwd=runs.ROOT,
-                       check=True)
+                        f"--size={size}", "--komi=7", f"--games={games}", f"--parallel_games={PARALLEL}",
+                        f"--workdir={workdir}"], cwd=runs.ROOT, check=True)
     metrics = json.loads((workdir / "metrics.json").read_text())
     return {key: metrics[key] for key in ("games", "wins", "draws", "losses", "score", "score_low", "score_high",
                                           "distinct_games", "mean_length", "seconds_a", "seconds_b")}
