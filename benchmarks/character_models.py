@@ -5,8 +5,8 @@
 
 The last tenth of the text is the test, and nothing was chosen by it. In the runs of 20 minutes a twentieth before it
 chooses the best epoch; those of 60 minutes learn all that comes before the test and keep their last weights. The
-context of a token is the window before it, of 256 characters for the Transformer and 128 for recurrent models, of which
-a token has at least so many as `--test_stride` leaves.
+context of a token is, for the Transformer, a window of 256 characters, of which it has seen 192 at least; recurrent
+models carry their state on, in training through 128 characters of which the gradient flows.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from benchmarks import common, runs
 
 MINUTES = 20
 # A cell adds little to a large state at each step, which 8 bits of mantissa lose: recurrent models stay in float32.
-RECURRENT = {"length": 128, "test_stride": 64, "units": 512, "num_layers": 2, "dropout": 0.15, "batch_size": 64,
+RECURRENT = {"length": 128, "carry_state": True, "units": 512, "num_layers": 2, "dropout": 0.15, "batch_size": 64,
              "learning_rate": 2e-3}
 TRANSFORMER = {"model": "transformer", "length": 256, "test_stride": 64, "units": 256, "num_heads": 4, "batch_size": 32,
                "learning_rate": 1.5e-3, "weight_decay": 0.1, "beta_2": 0.99, "precision": common.fast_precision()}
@@ -31,8 +31,9 @@ LONGER = {"transformer": {"num_layers": 6, "dropout": 0.2}}
 
 def flags_of(names, minutes):
     """{name of a run: its flags}; names of runs of another length end with their minutes."""
-    if minutes == MINUTES:
-        return {name: {**MODELS[name], "validation_fraction": 0.05, "keep": "best"} for name in names}
+    if minutes <= MINUTES:
+        ending = "" if minutes == MINUTES else f"_{minutes:g}"
+        return {f"{name}{ending}": {**MODELS[name], "validation_fraction": 0.05, "keep": "best"} for name in names}
     return {f"{name}_{minutes:g}": {**MODELS[name], **LONGER.get(name, {}), "validation_fraction": 0, "keep": "last"}
             for name in names}
 
@@ -54,10 +55,10 @@ def main():
             "model": name, "test_cross_entropy": metrics["test_cross_entropy"],
             "test_bits_per_character": metrics["test_bits_per_character"],
             "validation_cross_entropy": metrics.get("validation_cross_entropy"),
-            "context": flags["length"], "least_context": flags["length"] - flags["test_stride"],
+            "context": "all" if "carry_state" in flags else f"{flags['length'] - flags['test_stride']} at least",
             "parameters": metrics["num_parameters"], "epochs": metrics["epochs"],
             "minutes": metrics["seconds"] / 60, "precision": flags.get("precision", "float32"),
-            "curve": runs.curve(folder / name, metrics["seconds"] / 60, "val_cross_entropy")}], key="model")
+            "curve": runs.curve(folder / name, metrics, "val_cross_entropy")}], key="model")
     figure = reporting.new_figure()
     axes = figure.subplots()
     for row in record["rows"]:

@@ -85,14 +85,19 @@ def summary(values):
             "n": len(values)}
 
 
+def processor():
+    """Name of the processor and the widest of its instructions that matter here."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    known = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+    widest = next((name for flag, name in known.items() if flag in facts.get("flags", "").split()), platform.machine())
+    return f"{facts.get('model name', 'unknown')}, {widest}"
+
+
 def machine():
     """What the figures were measured on."""
-    model = "unknown"
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return {"processor": model, "bfloat16": workdir.computes_bfloat16(), "cores": os.cpu_count(),
+    return {"processor": processor(), "cores": os.cpu_count(),
             "system": platform.system(), "python": platform.python_version(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
             "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")}
@@ -111,13 +116,13 @@ def write(name, rows, *, key=None, **content):
         name: of the benchmark.
         rows: list of dictionaries with the same keys; lists and dictionaries in them are not printed.
         key: a column; rows that stand in the file already and have another value in it are kept, and each row gets the
-            date of its measurement. None: the file holds these rows only.
+            date and the processor of its measurement. None: the file holds these rows only.
         **content: what else the record holds.
     """
     RESULTS.mkdir(exist_ok=True)
     today = datetime.date.today().isoformat()
     if key is not None:
-        rows = [{**row, "date": today} for row in rows]
+        rows = [{**row, "date": today, "processor": processor()} for row in rows]
         path, new = RESULTS / f"{name}.json", {row[key] for row in rows}
         before = json.loads(path.read_text())["rows"] if path.exists() else []
         rows = [row for row in before if row[key] not in new] + rows
@@ -127,7 +132,7 @@ def write(name, rows, *, key=None, **content):
               "command": " ".join(["python -m", module.name if module else name, *arguments]),
               "machine": machine(), "rows": rows, **content}
     config_lib.write_json(RESULTS / f"{name}.json", record)
-    columns = [column for column, value in rows[0].items() if not isinstance(value, (list, dict))]
-    print(reporting.markdown_table(columns, [[row[column] for column in columns] for row in rows]))
+    columns = dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, (list, dict)))
+    print(reporting.markdown_table(list(columns), [[row.get(column) for column in columns] for row in rows]))
     print(f"kept in {RESULTS / name}.json")
     return record

@@ -18,6 +18,7 @@ from apps.translation.config import Config
 from benchmarks import common, runs
 
 MODELS = ("seq2seq", "additive", "multiplicative", "transformer_tiny")
+MINUTES = 5
 EDGES = (10, 14, 18, 22, 26, 30, 40)
 
 
@@ -39,7 +40,7 @@ def exact_by_length(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="runs/date_translation")
-    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--models", default=",".join(MODELS))
     options = parser.parse_args()
     folder, names = pathlib.Path(options.folder), options.models.split(",")
@@ -51,16 +52,18 @@ def main():
     axes = figure.subplots()
     for name in names:
         by_length = exact_by_length(folder / name)
-        rows.append({"model": name, "exact_match": results[name]["test_exact_match"],
+        rows.append({"run": name if options.minutes == MINUTES else f"{name}_{options.minutes:g}",
+                     "exact_match": results[name]["test_exact_match"], "minutes": results[name]["seconds"] / 60,
                      "parameters": results[name]["num_parameters"], "epochs": results[name]["epochs"],
                      **{f"to {last}": share for last, share in by_length}})
-        axes.plot(*zip(*by_length), marker="o", label=name)
+    record = common.write("date_translation", rows, key="run")
+    for row in record["rows"]:
+        axes.plot(EDGES, [row[f"to {last}"] for last in EDGES], marker="o", label=row["run"])
     axes.set_xlabel("characters of the source, at most")
     axes.set_ylabel("exactly right")
     axes.legend()
     axes.grid(alpha=0.3)
     reporting.save_figure(figure, "docs/pictures/date_translation.png")
-    common.write("date_translation", rows, key="model")
 
 
 if __name__ == "__main__":

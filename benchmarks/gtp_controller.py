@@ -36,10 +36,10 @@ def main():
             game = play({"size": size, "komi": 7, "seconds": options.seconds, "folder": str(runs.ROOT), colour: own,
                          other: gnugo}, options.modules)
             seconds = [took for mover, _, took in game["moves"] if mover == colour]
-            rows.append({"size": size, "colour": colour, "moves": len(game["moves"]), "end": game["end"],
-                         "score": game["scores"][colour], "gnugo_score": game["scores"][other],
+            rows.append({"player": options.player, "size": size, "colour": colour, "moves": len(game["moves"]),
+                         "end": game["end"], "score": game["scores"][colour], "gnugo_score": game["scores"][other],
                          "longest_seconds": max(seconds), "seconds": sum(seconds)})
-    common.write("gtp_controller", rows, names=game["names"], games=options.player, clock=options.seconds)
+    common.write("gtp_controller", rows, names=game["names"], clock=options.seconds)
 
 
 def play(settings, modules):

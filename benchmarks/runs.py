@@ -35,7 +35,7 @@ def run_all(folder, runs, common_flags, *, app="image_classification", program="
     for name, flags in runs.items():
         workdir, flags = pathlib.Path(folder) / name, {**common_flags, **flags}
         if (workdir / "report.md").exists():  # the last file that a run writes
-            _check_same(workdir, flags)
+            check_same(workdir, flags)
         else:
             flags["workdir"] = workdir.absolute()
             workers, servers = flags.pop("cluster", (0, 0))
@@ -53,16 +53,17 @@ def run_all(folder, runs, common_flags, *, app="image_classification", program="
     return results
 
 
-def curve(workdir, minutes, column):
-    """[(minutes of training, value of a column of `history.csv`)] of a run of so many minutes, epochs taken as equally
-    long; at most a hundred of them. Epochs without a value are left out."""
-    history = read_history(pathlib.Path(workdir) / "history.csv")
-    points = [(round(minutes * number / len(history), 3), round(row[column], 5))
+def curve(workdir, metrics, column):
+    """[(minutes of training, value of a column of `history.csv`)] of a run with these `metrics`. Epochs count as
+    equally long, but for the last, which may be cut; those without a value are left out; at most a hundred are given.
+    """
+    history, minutes = read_history(pathlib.Path(workdir) / "history.csv"), metrics["seconds"] / 60
+    points = [(round(minutes * min(1, number / metrics["epochs"]), 3), round(row[column], 5))
               for number, row in enumerate(history, 1) if column in row]
     return points[::-1][::max(1, math.ceil(len(points) / 100))][::-1]  # the last one stays
 
 
-def _check_same(workdir, flags):
+def check_same(workdir, flags):
     """Raises RuntimeError where a run had other flags; where its files lie may have changed, and a study that wants no
     exported file takes a run that has some."""
     found = json.loads((workdir / "config.json").read_text())["config"]

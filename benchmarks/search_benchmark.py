@@ -3,8 +3,9 @@
     python3 -m venv peers && peers/bin/pip install jax jaxlib mctx pgx
     python -m benchmarks.search_benchmark --peers_python=peers/bin/python [--only=search] [--rounds=7]
 
-Two processes stay, one for each side, and measure case by case in alternation; each rests while the other works. The
-peers get the setting in which they are fastest: without the XLA flag below jaxlib 0.10.2 runs convolutions on one core.
+Two processes stay, one for each side, and measure case by case in alternation; each rests while the other works. Both
+have the same network. pgx also looks whether a position has come again, with which a game there ends. The peers get the
+setting in which they are fastest: without the XLA flag below jaxlib 0.10.2 runs convolutions on one core.
 """
 
 import argparse
@@ -14,7 +15,11 @@ import pathlib
 import sys
 
 import numpy as np
+import tensorflow as tf
 
+from apps.alphago import games
+from apps.alphago.go import rules as go
+from apps.alphago.search import tree as trees
 from benchmarks import common, peers
 
 CASES = [
@@ -52,7 +57,27 @@ def main():
     path = common.RESULTS / "search_benchmark.json"
     before = json.loads(path.read_text())["rows"] if path.exists() else []
     measured = {row["case"] for row in rows}
-    common.write("search_benchmark", [row for row in before if row["case"] not in measured] + rows)
+    rows = [row for row in before if row["case"] not in measured] + rows
+    alone = {row["case"].removeprefix("network "): row["usagi_per_second"] for row in rows
+             if row["case"].startswith("network ")}
+    for row in rows:  # of what the network alone can do at that batch
+        kind, *words = row["case"].split()
+        is_tower = kind == "search" and words[0] == "tower" and words[2] in alone
+        row["share_of_network"] = row["usagi_per_second"] / alone[words[2]] if is_tower else None
+    common.write("search_benchmark", rows, tree_bytes={
+        f"{size}x{size}, {nodes} nodes": tree_bytes(size, nodes) for size in (9, 19) for nodes in (33, 129, 401)})
+
+
+def tree_bytes(size, nodes):
+    """Memory of one tree of so many nodes, root included."""
+    rules = go.Rules(size=size)
+    game = games.go_game(rules)
+
+    def network(planes):
+        return tf.zeros([1, game.num_actions]), tf.zeros([1])
+
+    tree = trees.plant(game, network, go.new(rules, 1), nodes)
+    return sum(part.dtype.size * part.shape.num_elements() for part in tf.nest.flatten(tree))
 
 
 def row_of(case, sides, rounds):
@@ -62,7 +87,8 @@ def row_of(case, sides, rounds):
         for name in sides if number % 2 else reversed(sides):
             found[name].append(sides[name].measure(case))
     rates = {name: np.array([answer["rate"] for answer in answers[1:]]) for name, answers in found.items()}
-    row = {"case": " ".join(map(str, case.values())), "date": datetime.date.today().isoformat(), "rounds": rounds,
+    row = {"case": " ".join(map(str, case.values())), "date": datetime.date.today().isoformat(),
+           "processor": common.processor(), "rounds": rounds,
            "compile_seconds": round(found["usagi"][0]["compile_seconds"], 1), "usagi_per_second":
            float(np.median(rates["usagi"])), "peers_per_second": None, "ratio": None, "ratio_low_95": None}
     if "peers" in rates:

@@ -76,7 +76,7 @@ def row_of(name, folder, metrics):
             "bleu_tokenize": config.bleu_tokenize,
             "signature": scoring.score(["a"], ["a"], tokenize=config.bleu_tokenize).bleu_signature,
             "chrf_by_length": {f"{first} to {last}": chrf for first, last, _, chrf in by_length},
-            "curve": runs.curve(folder, metrics["seconds"] / 60, "val_cross_entropy")}
+            "curve": runs.curve(folder, metrics, "val_cross_entropy")}
 
 
 def plot(rows):
@@ -107,7 +107,10 @@ def main():
     parser.add_argument("--only", default="", help="tasks and models to run, as ende or ende_transformer")
     options = parser.parse_args()
     folder, root = pathlib.Path(options.folder), pathlib.Path(options.data_dir).absolute()
-    flags = {name: value for name, value in flags_of(root, options.minutes).items() if name.startswith(options.only)}
+    every = flags_of(root, options.minutes)
+    flags = {name: value for name, value in every.items() if name.startswith(options.only)}
+    if not flags:
+        parser.error(f"--only={options.only} names none of {', '.join(every)}")
     for name, value in flags.items():  # a row is kept as soon as there is one
         (metrics,) = runs.run_all(folder, {name: value}, {
             "data": "tsv", "batch_size": 128, "buckets": 16, "time_budget": options.minutes, "keep": "best",

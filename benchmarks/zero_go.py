@@ -6,6 +6,8 @@
 On 9x9 the network plays GNU Go: after all of its training with a search, alone, and with as large a search before any
 training; and with the search as it was on the way. On 5x5 it plays random moves, and is asked for the first move.
 Training goes on where it was interrupted, and so do matches. Openings are four random moves, each with both colours.
+A row is kept as soon as there is one. --network plays another network than that of --folder, such as go9, which comes
+with the suite: then nothing is trained, and there is no curve.
 """
 
 import argparse
@@ -40,65 +42,80 @@ def main():
     parser.add_argument("--folder", default="runs/zero_go")
     parser.add_argument("--minutes", type=float, help="of training; 120 on 9x9, 15 on 5x5")
     parser.add_argument("--gnugo", default="gnugo", help="the program")
-    parser.add_argument("--only", default="", help="the one match to play, by its name; the table is not written")
+    parser.add_argument("--only", default="", help="the matches to play, by their names, comma-separated")
+    parser.add_argument("--network", default="", help="the one that plays, instead of training one")
     options = parser.parse_args()
     folder, size = pathlib.Path(options.folder).absolute(), options.size
     minutes = MINUTES[size] if options.minutes is None else options.minutes
-    run, untrained = folder / f"size{size}", folder / f"untrained{size}"
-    train(run, size, f"--time_budget={minutes:g}")
+    run, untrained = options.network or folder / f"size{size}", folder / f"untrained{size}"
+    if not options.network:
+        train(run, size, f"--time_budget={minutes:g}")
     train(untrained, size, "--epochs=0")
-    matches = matches_of(run, untrained, minutes, options.gnugo) if size == 9 else {
+    matches = matches_of(run, untrained, options.gnugo) if size == 9 else {
         "50 simulations": (f"{run},simulations=50", "random", 100), "alone": (f"{run}{ALONE}", "random", 100)}
-    if options.only:
-        matches = {options.only: matches[options.only]}
-    rows = [{"size": size, "match": name, **play(folder / f"match{size}" / name.replace(" ", "_"), size, *match)}
-            for name, match in matches.items()]
-    if options.only:
-        return
-    network = keras.models.load_model(run / "model.keras", compile=False)
-    common.write("zero_go" if size == 9 else "zero_go_5", rows, minutes=minutes, parameters=network.count_params(),
-                 run=json.loads((run / "metrics.json").read_text()), ladder=read_history(run / "ladder.csv"),
-                 first_moves={name: first_move(f"{run}{words}", size)
-                              for name, words in (("400 simulations", SEARCH), ("alone", ALONE))})
-    plot(size, run, rows)
+    if size == 9 and not options.network:
+        matches |= on_the_way(run, minutes, options.gnugo)
+    name, rows = "zero_go" if size == 9 else "zero_go_5", []
+    for match in options.only.split(",") if options.only else matches:
+        rows.append({"match": match, **play(folder / f"match{size}" / match.replace(" ", "_"), size, *matches[match])})
+        record = common.write(name, rows, key="match", **training_of(run, size))
+    if "ladder" in record:
+        plot(size, record)
 
 
-def matches_of(run, untrained, minutes, program):
+def matches_of(run, untrained, program):
     """{name: (path of the network and its settings, opponent, games)} of 9x9."""
     weak, strong = (f"gtp:{program} {GNU_GO.format(level)}" for level in (1, 10))
-    matches = {"400 simulations": (f"{run}{SEARCH}", weak, 200), "alone": (f"{run}{ALONE}", weak, 200),
-               "untrained": (f"{untrained}{SEARCH}", weak, 60), "level 10": (f"{run}{SEARCH}", strong, 100)}
+    return {"400 simulations": (f"{run}{SEARCH}", weak, 200), "alone": (f"{run}{ALONE}", weak, 200),
+            "untrained": (f"{untrained}{SEARCH}", weak, 60), "level 10": (f"{run}{SEARCH}", strong, 100)}
+
+
+def on_the_way(run, minutes, program):
+    """The same of networks of the ladder, those nearest to an eighth, a quarter and a half of the minutes."""
     config, _ = config_lib.load(ZeroConfig, run)
     learned = settings.game_options(config, go.Rules(size=config.size))  # a rung's file does not know
     options = "".join(f",{name}={value:g}" for name, value in learned.items())
-    for parts in (8, 4, 2):
-        rung = rung_at(run, minutes / parts)
-        matches[f"after {minutes / parts:g} minutes"] = (f"{rung}{SEARCH}{options}", weak, 60)
+    matches = {}
+    for part in (minutes / 8, minutes / 4, minutes / 2):
+        rung = min(read_history(run / "ladder.csv"), key=lambda row: abs(row["minutes"] - part), default=None)
+        if rung is not None:
+            file = run / "rungs" / f"{rung['generation']:05.0f}.keras"
+            matches[f"after {rung['minutes']:.0f} minutes"] = (
+                f"{file}{SEARCH}{options}", f"gtp:{program} {GNU_GO.format(1)}", 60)
     return matches
-
-
-def rung_at(run, minutes):
-    """The network of the ladder whose training took nearest to so many minutes."""
-    rung = min(read_history(run / "ladder.csv"), key=lambda row: abs(row["minutes"] - minutes))
-    return run / "rungs" / f"{rung['generation']:05.0f}.keras"
 
 
 def train(workdir, size, budget):
     """A run of self-play, unless it has ended."""
-    if not (workdir / "metrics.json").exists():
-        subprocess.run([sys.executable, "-m", "apps.alphago.train_zero", "--game=go", f"--size={size}", *FLAGS[size],
-                        budget, f"--workdir={workdir}"], cwd=runs.ROOT, check=True)
+    flags = [f"--size={size}", *FLAGS[size], budget]
+    if (workdir / "metrics.json").exists():
+        runs.check_same(workdir, dict(flag.removeprefix("--").split("=", 1) for flag in flags))
+    else:
+        subprocess.run([sys.executable, "-m", "apps.alphago.train_zero", "--game=go", *flags, f"--workdir={workdir}"],
+                       cwd=runs.ROOT, check=True)
 
 
 def play(workdir, size, network, opponent, games):
-    """Figures of a match of a network."""
-    if not (workdir / "report.md").exists():
-        subprocess.run([sys.executable, "-m", "apps.alphago.arena", f"--a=network:{network}", f"--b={opponent}",
-                        f"--size={size}", "--komi=7", f"--games={games}", f"--parallel_games={PARALLEL}",
-                        f"--workdir={workdir}"], cwd=runs.ROOT, check=True)
+    """Figures of a match of a network. Seconds are left out: a move's share of a search of many games tells nothing."""
+    flags = {"a": f"network:{network}", "b": opponent, "size": size, "komi": 7, "games": games,
+             "parallel_games": PARALLEL}
+    if (workdir / "report.md").exists():
+        runs.check_same(workdir, flags)
+    else:
+        subprocess.run([sys.executable, "-m", "apps.alphago.arena", *(f"--{key}={value}" for key, value in
+                        flags.items()), f"--workdir={workdir}"], cwd=runs.ROOT, check=True)
     metrics = json.loads((workdir / "metrics.json").read_text())
-    return {key: metrics[key] for key in ("games", "wins", "draws", "losses", "score", "score_low", "score_high",
-                                          "distinct_games", "mean_length", "seconds_a", "seconds_b")}
+    return {key: value for key, value in metrics.items() if not key.startswith("seconds")}
+
+
+def training_of(run, size):
+    """What a record says of how the network was made."""
+    moves = {name: first_move(f"{run}{words}", size) for name, words in (("400 simulations", SEARCH), ("alone", ALONE))}
+    if not isinstance(run, pathlib.Path):
+        return {"first_moves": moves}
+    network = keras.models.load_model(run / "model.keras", compile=False)
+    return {"first_moves": moves, "parameters": network.count_params(),
+            "run": json.loads((run / "metrics.json").read_text()), "ladder": read_history(run / "ladder.csv")}
 
 
 def first_move(network, size):
@@ -109,19 +126,19 @@ def first_move(network, size):
     return text.name_of(player.choose(Board(rules)).move, size)
 
 
-def plot(size, run, rows):
+def plot(size, record):
     """Elo of the ladder by minutes of training, and points against GNU Go."""
-    figure = reporting.new_figure()
+    figure, rows, ladder = reporting.new_figure(), record["rows"], record["ladder"]
     axes = figure.subplots()
-    ladder = read_history(run / "ladder.csv")
     axes.plot([row["minutes"] for row in ladder], [row["elo"] for row in ladder], marker=".", label="Elo of the ladder")
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("Elo above the first rung")
     axes.grid(alpha=0.3)
-    on_the_way = [(float(row["match"].split()[1]), row) for row in rows if row["match"].startswith("after")]
-    if on_the_way:
-        end = next(row for row in rows if row["match"] == "400 simulations")
-        minutes, found = zip(*on_the_way, (ladder[-1]["minutes"], end))
+    points = sorted(((float(row["match"].split()[1]), row) for row in rows if row["match"].startswith("after")),
+                    key=lambda point: point[0])
+    points += [(record["run"]["seconds"] / 60, row) for row in rows if row["match"] == "400 simulations"]
+    if len(points) > 1:
+        minutes, found = zip(*points)
         points = axes.twinx()
         points.errorbar(minutes, [row["score"] for row in found], color="tab:red", marker="o", capsize=3,
                         yerr=([row["score"] - row["score_low"] for row in found],

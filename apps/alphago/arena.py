@@ -6,6 +6,9 @@
 In the workdir: `games/0001.sgf`, ..., each written as its game ends; `results.jsonl`, a line each; `metrics.json` and
 `report.md` at the end. The same command goes on with a match that was interrupted; with more --games it plays more.
 Boards are scored by area as they stand when both have passed: players must take dead stones off before.
+
+With --others="SPEC; SPEC" each two of all players have a match of so many games, in `1-2/`, `1-3/`, ..., and the report
+has their ratings (Bradley & Terry 1952), A's being 0.
 """
 
 import dataclasses
@@ -33,8 +36,9 @@ class ArenaConfig:
     a: str = field("random", "Player A: random[:SEED], gtp:COMMAND ({seed} in it is the game's seed) or "
                              "network:PATH[,simulations=NUMBER], a run of train_zero, .keras or .tflite.")
     b: str = field("random", "Player B, likewise.")
-    games: int = field(20, "Number of games; even, for A and B to have each opening with both colours.", minimum=1,
-                       volatile=True)
+    others: str = field("", "More players, separated by semicolons: each two of all have a match.")
+    games: int = field(20, "Number of games of a match; even, for A and B to have each opening with both colours.",
+                       minimum=1, volatile=True)
     size: int = field(9, "Points a side.", minimum=5, maximum=19)
     komi: float = field(7.0, "Points for white.")
     superko: bool = field(False, "No position may come again, and not only the last but one (simple ko).")
@@ -125,7 +129,7 @@ def round_robin(makes, *, rules, games, folder, anchor=None, **options):
         games: number of games of each match.
         folder: for the matches, in `1-2/`, `1-3/`, ... by the order of `makes`.
         anchor: name of the player whose rating is 0; None: the first.
-        options: seed, opening_moves, seconds and report of `play_match`.
+        options: parallel, seed, opening_moves, seconds and report of `play_match`.
 
     Returns:
         (ratings, matches): list of `elo.Rating`, the best first, and {(name, name): `MatchResult`}.
@@ -184,9 +188,7 @@ def run_match(config):
     run = workdir.Run(config)
     run.begin()
     try:
-        result = play_match(make_a, make_b, rules=config.rules, games=config.games, folder=run.path,
-                            parallel=config.parallel_games, seed=config.seed, opening_moves=config.opening_moves,
-                            seconds=config.seconds or None)
+        result = play_match(make_a, make_b, folder=run.path, **_options(config))
         metrics = reporting.write_metrics(run, metrics_of(result))
         path = reporting.write_report(run, f"{result.names[0]} against {result.names[1]}", metrics, _sections(result),
                                       {})
@@ -194,6 +196,42 @@ def run_match(config):
         run.end()
     print(f"\n{table(result)}\n\n{distinctness(result)}\nreport: {path}")
     return result
+
+
+def run_round_robin(config):
+    """Plays the matches of an `ArenaConfig` with `others`, and leaves `metrics.json` and `report.md`.
+
+    Returns:
+        (ratings, matches) of `round_robin`.
+
+    Raises:
+        ValueError: bad input, two players of one specification among it; before any game.
+        match.GameAborted: a player failed; the same call goes on with the games that are missing.
+    """
+    specs = [spec.strip() for spec in (config.a, config.b, *config.others.split(";"))]
+    if len(set(specs)) < len(specs):
+        raise ValueError(f"Each player of --a, --b and --others plays the others, not itself; received {specs}.")
+    makes = {spec: player_of(spec, timeout=config.timeout) for spec in specs}
+    run = workdir.Run(config)
+    run.begin()
+    try:
+        ratings, matches = round_robin(makes, folder=run.path, **_options(config))
+        rows = [(row.player, row.games, f"{row.score:.1%}", *_points(row.elo, row.low, row.high)) for row in ratings]
+        told = reporting.markdown_table(("player", "games", "score", "Elo", "low", "high"), rows)
+        metrics = reporting.write_metrics(run, {f"elo_{specs.index(row.player) + 1}": row.elo for row in ratings})
+        path = reporting.write_report(run, f"{len(specs)} players", metrics, {
+            "Ratings": f"{told}\n\nElo are above the first player's, with 95 % intervals of that difference.",
+            **{f"{a} against {b}": f"{table(found)}\n\n{distinctness(found)}"
+               for (a, b), found in matches.items()}}, {})
+    finally:
+        run.end()
+    print(f"\n{told}\n\nreport: {path}")
+    return ratings, matches
+
+
+def _options(config):
+    return {"rules": config.rules, "games": config.games, "parallel": config.parallel_games, "seed": config.seed,
+            "opening_moves": config.opening_moves, "seconds": config.seconds or None}
 
 
 def distinctness(result):
@@ -230,7 +268,7 @@ def _sections(result):
 
 
 def main(config):
-    run_match(config)
+    (run_round_robin if config.others else run_match)(config)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dataclasses
 
 from apps.alphago.networks import HEADS, PRESETS
+from apps.alphago.search.policies import FIRST_PLAYS
 from apps.alphago.selfplay import POLICIES
 from apps.common.config import Range, TrainingConfig, field
 from apps.common.training import SupervisedConfig
@@ -60,7 +61,7 @@ class ZeroConfig(TrainingConfig):
     symmetric: bool = field(True, "A search shows the network each position under one of the eight symmetries, as in "
                                   "the paper.")
     first_play: str = field("parent", "What a move that was not tried counts as: parent, the position's value less a "
-                                      "reduction, or zero, as in the paper. puct only.", choices=("parent", "zero"))
+                                      "reduction, or zero, as in the paper. puct only.", choices=FIRST_PLAYS)
 
     window: int = field(250_000, "Positions in the replay window, at most.", minimum=1)
     first_window: int = field(20_000, "Positions in it before it grows with all that were played (Wu 2019). 0: it does "

@@ -31,7 +31,8 @@ _BATCH = 64  # games played again at once
 
 @dataclasses.dataclass(frozen=True)
 class GamesSpec:
-    """What the network is made of, the `go.Rules` of the games, and how many games each part has, {part: number}."""
+    """What the network is made of, the `go.Rules` of the games, and how many games each part has, {part: number}, where
+    that is known: parts of a replay are cut by positions."""
 
     structure: networks.Structure
     rules: go.Rules
@@ -47,11 +48,11 @@ class GamesSplits(Splits):
 
 class Positions(typing.NamedTuple):
     """M positions: `planes` uint8 [M, bytes], bits; `targets` {name: [M, ...]}, of which "policy" is the move that was
-    played, int [M], or the shares of visits, [M, A]; the number of games that they are of."""
+    played, int [M], or the shares of visits, [M, A]; the number of games that they are of, None where it is unknown."""
 
     planes: np.ndarray
     targets: dict
-    num_games: int
+    num_games: int | None
 
 
 def load(config):
@@ -80,7 +81,8 @@ def load(config):
     chosen = np.random.default_rng(config.seed).permutation(len(parts["train"].planes))
     return GamesSplits(
         train, streams["validation"], streams["test"],
-        GamesSpec(structure, rules, {part: found.num_games for part, found in parts.items()}),
+        GamesSpec(structure, rules, {part: found.num_games for part, found in parts.items()
+                                     if found.num_games is not None}),
         lambda count: fetch(tf.constant(chosen[:count]), None)[0].numpy())
 
 
@@ -132,7 +134,7 @@ def read_replay(config):
     ends = np.cumsum([0, *(round(part * count) for part in (
         1 - config.validation_fraction - config.test_fraction, config.validation_fraction)), count])
     ends[-1] = count
-    parts = {part: Positions(planes[a:b], {name: values[a:b] for name, values in targets.items()}, store.num_games)
+    parts = {part: Positions(planes[a:b], {name: values[a:b] for name, values in targets.items()}, None)
              for part, a, b in zip(PARTS, ends, ends[1:])}
     return setting.structure, setting.rules, parts
 
@@ -156,7 +158,7 @@ def read_sgf(config):
         except ValueError as error:
             bad.append(str(error))
     for part in PARTS:
-        kept, illegal = _without_illegal(rules, records[part])
+        kept, illegal = without_illegal(rules, records[part])
         records[part] = kept
         bad += illegal
     _report(config, bad, sum(map(len, records.values())))
@@ -210,7 +212,7 @@ def checked_record(content, name, rules):
     return record
 
 
-def _without_illegal(rules, records):
+def without_illegal(rules, records):
     """(records whose moves are all legal, what is wrong with the others)."""
     if not records:
         return [], []

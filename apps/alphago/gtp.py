@@ -23,6 +23,7 @@ class Engine:
             as many moves as there are points.
         sizes: boards that the player can play; None: 5 to 19.
         version: what the command of that name answers.
+        seconds: that the player may take for a move where no time settings were given; None: as it likes.
 
     Attributes:
         finished: whether it was told to quit.
@@ -31,8 +32,8 @@ class Engine:
         ValueError: `rules` are for a size that is not among `sizes`; and what the player raises about the rules.
     """
 
-    def __init__(self, player, rules, *, sizes=None, version="1"):
-        self._game = Game(player, rules, tuple(range(5, 20) if sizes is None else sizes), version)
+    def __init__(self, player, rules, *, sizes=None, version="1", seconds=None):
+        self._game = Game(player, rules, tuple(range(5, 20) if sizes is None else sizes), version, seconds)
         self.finished = False
 
     @property

@@ -93,6 +93,8 @@ class GtpPlayer:
         answer = self._program.ask(f"genmove {letter}", seconds or 0)
         return Choice(RESIGN if answer.lower() == "resign" else self._accept(board, answer))
 
+    can_analyse = False
+
     def analyse(self, board, interval):
         """Not supported.
 

@@ -29,17 +29,18 @@ class Game:
             programs that speak this protocol go on after two passes, and take moves back.
         sizes: boards that the player can play.
         version: of the program.
+        seconds: for a move where the clock has no limit; None: as the player likes.
 
     Attributes:
         board: `Board`.
         clock: `Clock`.
     """
 
-    def __init__(self, player, rules, sizes, version):
+    def __init__(self, player, rules, sizes, version, seconds=None):
         if rules.size not in sizes:
             raise ValueError(f"The rules are for a board of {rules.size}; expected one of {list(sizes)}.")
         self.player, self.sizes, self.version = player, sizes, version
-        self._rules, self._told, self._asked = rules, None, False
+        self._rules, self._told, self._asked, self._seconds = rules, None, False, seconds
         self.board, self.clock = None, Clock()
         self.start(Board(self.rules(rules.size, rules.komi)))
 
@@ -74,7 +75,7 @@ class Game:
         if played >= rules.last_move:
             raise Refused("too many moves")
         seconds = self.clock.seconds(colour, (0.8 * rules.num_points - played) / 2)
-        choice = self.player.choose(self.shown(colour), seconds)
+        choice = self.player.choose(self.shown(colour), self._seconds if seconds is None else seconds)
         if choice.move != players.RESIGN and not (0 <= choice.move <= rules.num_points
                                                   and self.board.legal(colour)[choice.move]):
             raise ValueError(f"The player chose {choice.move}, which is no legal move.")

@@ -51,12 +51,14 @@ class Match:
         noise = np.random.default_rng(seed)
         weights = [a.values, b.values]
         opening, length = self._new_state(self._half), noise.integers(0, self._opening_moves + 1, self._half)
+        over = np.zeros(self._half, bool)  # an opening in which both pass is a draw: nobody has played it alone
         for number in range(self._opening_moves):
             action = self._choose(weights[number % 2], opening, *self._drawn(noise, 1.0))
-            opening, _, _ = self._step(opening, action, tf.constant(number < length))
+            opening, ended, _ = self._step(opening, action, tf.constant((number < length) & ~over))
+            over |= ended.numpy()
         sides = [opening, opening]  # in the first half a moves next, in the second b
         results = [np.zeros(self._half), np.zeros(self._half)]
-        running = [np.ones(self._half, bool), np.ones(self._half, bool)]
+        running = [~over, ~over]
         ply = 0
         while np.any(running):
             for half in range(2):

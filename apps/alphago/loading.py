@@ -1,4 +1,4 @@
-"""Players from files: a run of `train_zero`, a Keras model, or a TFLite file."""
+"""Players from files: a run of `train_zero`, a Keras model, a TFLite file, or a network that comes with the suite."""
 
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from apps.common import config as config_lib
 from layers.checking import unknown_name
 
 _SUFFIXES = (".keras", ".tflite")
+_TRAINED = pathlib.Path(__file__).with_name("trained")  # a folder for each network that comes with the suite
 
 
 class Loaded(typing.NamedTuple):
@@ -74,12 +75,18 @@ def name_of(path):
     return pathlib.Path(path).stem
 
 
+def trained_names():
+    """Names of the networks that come with the suite."""
+    return sorted(file.parent.name for file in _TRAINED.glob("*/model.keras"))
+
+
 @functools.lru_cache(maxsize=8)
 def load(path):
     """A network for players.
 
     Args:
-        path: workdir of a run, whose network is `model.keras`; or a .keras or .tflite file.
+        path: workdir of a run, whose network is `model.keras`; a .keras or .tflite file; or, where there is no such
+            file and no run of that name, one of `trained_names()`.
 
     Returns:
         `Loaded`.
@@ -88,10 +95,13 @@ def load(path):
         ValueError: there is no such network, or it is for another game.
     """
     path = pathlib.Path(path)
+    if str(path) in trained_names() and not path.is_file() and not (path / "config.json").exists():
+        path = _TRAINED / path
     config, file = (_config_of(path), path / "model.keras") if path.is_dir() else (None, path)
     if file.suffix not in _SUFFIXES or not file.is_file():
+        names = ", ".join(trained_names()) or "there is none"
         raise ValueError(f"{path} has no network: expected the workdir of a finished run of train_zero, a .keras or a "
-                         ".tflite file.")
+                         f".tflite file, or one that comes with the suite: {names}.")
     network, size = networks.lite_network(file) if file.suffix == ".tflite" else _evaluator(file)
     try:
         rules = go.Rules(size=size)

@@ -10,6 +10,7 @@ and may have more:
 
     dead_stones(board)        -> bool [N, N]: stones that are lost, for the count at the end of the game; without it
                               all that are on the board count as alive.
+    can_analyse               False where `analyse` only says so in an error.
     kind                      players of one kind, unless it is None, can think about a board each at the same time:
     choose_together(players, boards)    -> [Choice], a static method.
 

@@ -12,9 +12,11 @@ from apps.alphago.go import rules as go
 from apps.alphago.players import RESIGN, Analysis, Candidate, Choice
 from apps.alphago.search import policies, simulate
 from apps.alphago.search import tree as trees
+from layers.checking import unknown_name
 
 _LOOK = 32  # simulations between two looks at whether a move is decided
 _LONGEST_LINE = 12
+_LEAST = {"simulations": 1, "leaves": 1, "capacity": 0, "sampled_moves": 0, "resign_below": 0, "first_pass": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +47,14 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self):
-        if self.simulations < 1 or self.leaves < 1:
-            raise ValueError("A search needs at least 1 simulation and 1 leaf; received "
-                             f"simulations={self.simulations}, leaves={self.leaves}.")
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} of a search must be at least {least}; received {getattr(self, name)}.")
+        if not 0 <= self.margin_share < 0.5 or not -1 <= self.losing_pass <= 1:
+            raise ValueError("margin_share of a search must be from 0 to below 0.5, losing_pass from -1 to 1; received "
+                             f"{self.margin_share} and {self.losing_pass}.")
+        if self.first_play not in policies.FIRST_PLAYS:
+            raise unknown_name("first_play of a search", self.first_play, policies.FIRST_PLAYS)
 
     @property
     def num_nodes(self):
@@ -117,9 +124,9 @@ class SearchPlayer:
     def choose_together(players, boards):
         """`Choice`s of players of one `kind`, a board each, without a limit of time.
 
-        Their trees grow in one program, whose network sees leaves of all of them at once. Each makes as many
-        simulations as in `choose`, or more where its move is decided before those of others. The first time that so
-        many think together (rounded up to a power of two) waits for the compiler.
+        Their trees grow in one program, whose network sees leaves of all of them at once; each makes the simulations
+        that it makes in `choose`. The first time that so many think together (rounded up to a power of two) waits for
+        the compiler.
         """
         for player, board in zip(players, boards):
             player._turn_to(board)
@@ -224,12 +231,15 @@ def _search_together(players, boards):
     padding = (1 << (len(players) - 1).bit_length()) - len(players)
     tree = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0),
                                  *(player._tree for player in (*players, *players[:1] * padding)))
+    wanted = np.arange(len(players) + padding) < len(players)  # of the trees: those that go on
     while left > 0:
-        visits = tree.visits[:, 0].numpy()
-        if all(player._is_decided(board, own, left) for player, board, own in zip(players, boards, visits)):
-            break
         rounds = min(rounds, -(-left // settings.leaves))
-        tree = program.grow(tree, rounds)
+        visits, room = tree.visits[:, 0].numpy(), settings.num_nodes - tree.size.numpy()
+        for row, (player, board) in enumerate(zip(players, boards)):
+            wanted[row] &= room[row] >= rounds * settings.leaves and not player._is_decided(board, visits[row], left)
+        if not wanted.any():
+            break
+        tree = program.grow(tree, rounds, tf.constant(wanted))
         left -= rounds * settings.leaves
     for row, player in enumerate(players):
         player._tree = tf.nest.map_structure(functools.partial(_row, row), tree)
@@ -280,10 +290,11 @@ class Programs:
             return self._planted(state, None, None)
         return self._planted(state, *self._evaluated(self._observe(state)))
 
-    def grow(self, tree, rounds):
-        """The tree after so many rounds of `leaves` simulations."""
+    def grow(self, tree, rounds, wanted=None):
+        """The trees after so many rounds of `leaves` simulations. `wanted`, bool [B], are those that take part: an
+        evaluator's only; None: all."""
         if isinstance(self._network, networks.Evaluator):
-            return self._grow(tree, tf.constant(rounds))
+            return self._grow(tree, tf.constant(rounds), wanted)
         for _ in range(rounds):
             tree, found, planes = self._down(tree)
             tree = self._up(tree, found, *self._evaluated(planes))
@@ -297,8 +308,9 @@ class Programs:
         network = self._network if logits is None else lambda planes: (logits, value)
         return trees.plant(self._game, network, state, self._capacity)
 
-    def _grown(self, tree, rounds):
-        return simulate.search(self._game, self._network, self._policy, tree, rounds * self._leaves, self._leaves)
+    def _grown(self, tree, rounds, wanted):
+        return simulate.search(self._game, self._network, self._policy, tree, rounds * self._leaves, self._leaves,
+                               wanted)
 
     def _way_down(self, tree):
         tree, found = simulate.choose_leaves(self._game, self._policy, tree, self._leaves)

@@ -284,7 +284,7 @@ class Table:
     def _think(self, job, match, board):
         """Lets the player make its move."""
         began = time.monotonic()
-        if self._watch:
+        if self._watch and getattr(self._player, "can_analyse", True):
             self._show(job, match, board, self._watch)
         seconds = None if self._seconds is None else max(self._seconds - (time.monotonic() - began), 0.01)
         with self._lock:

@@ -71,6 +71,8 @@ class Terminal:
         self._write(f"{side} plays {text.name_of(choice.move, self.board.rules.size)}{told}")
 
     def _undo(self):
+        if all(colour != self._person for colour, _ in self.board.moves):
+            raise ValueError("You have made no move yet.")
         self.board.undo()
         while self.board.turn != self._person:
             self.board.undo()

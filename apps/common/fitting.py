@@ -13,16 +13,19 @@ import threading
 import time
 import weakref
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from apps.common import config as config_lib
 from strategies import checkpoint, cluster
 
-TIMED_STEPS = 50
+TIMED_STEPS = 50  # at most
 POLL_SECONDS = 1.0
 _FINISHED = "finished.json"
 _UNTIMED_STEPS = 3  # tracing and the first, slower steps
+_LEAST_TIMED = 10
+_TIMED_SECONDS = 30.0  # are enough; timing is part of the budget
 
 
 class TrainingDiverged(ValueError):
@@ -76,14 +79,18 @@ def total_steps(run, make_model, strategy, train, validation):
 
 
 def measure_speed(make_model, strategy, train, validation):
-    """Times a throw-away model: (seconds a step, seconds of one validation pass, seconds of building and tracing)."""
+    """Times a throw-away model: (seconds a step, seconds of one validation pass, seconds of building and tracing).
+
+    Where batches cost differently, the seconds are those of a mean step.
+    """
     began = time.perf_counter()
     with strategy.scope():
         model = make_model(10**6)
-    clock = _StepClock()
+    clock = _StepClock(strategy.peers.agree)
     strategy.fit(model, train, start_step=0, total_steps=_UNTIMED_STEPS + TIMED_STEPS, callbacks=[clock], verbose=0)
     startup = clock.times[_UNTIMED_STEPS - 1] - began
-    step = (clock.times[-1] - clock.times[_UNTIMED_STEPS - 1]) / TIMED_STEPS
+    costs = np.ones(len(clock.times)) if train.relative_costs is None else train.relative_costs(len(clock.times))
+    step = (clock.times[-1] - clock.times[_UNTIMED_STEPS - 1]) / costs[_UNTIMED_STEPS:].sum()
     evaluation = 0.0
     if validation is not None:
         batches = min(10, validation.steps_per_epoch)
@@ -95,12 +102,21 @@ def measure_speed(make_model, strategy, train, validation):
 
 
 class _StepClock(keras.callbacks.Callback):
-    def __init__(self):
+    """When each step ended. It ends the training after as many as there is time for, the same number in all processes,
+    which `agree` makes it."""
+
+    def __init__(self, agree):
         super().__init__()
-        self.times = []
+        self.times, self._agree, self._wanted = [], agree, TIMED_STEPS
 
     def on_train_batch_end(self, batch, logs=None):
         self.times.append(time.perf_counter())
+        timed = len(self.times) - _UNTIMED_STEPS
+        if timed == _LEAST_TIMED:
+            took = (self.times[-1] - self.times[_UNTIMED_STEPS - 1]) / timed
+            self._wanted = self._agree(min(TIMED_STEPS, max(_LEAST_TIMED, int(_TIMED_SECONDS / took))))
+        if timed >= self._wanted:
+            self.model.stop_training = True
 
 
 def restore(run, model):

@@ -34,6 +34,8 @@ class Stream:
             the example's row of logits [N, ...]}.
         examples: of a training stream, `examples(index, key) -> (inputs, targets)`: those of numbers int64 [B],
             augmented by the noise of key, int64 [2].
+        relative_costs: of a training stream whose batches differ in length: `relative_costs(count) -> float [count]`,
+            what the first batches cost in units of the mean one of an epoch; None: all cost the same.
     """
 
     num_examples: int
@@ -42,6 +44,7 @@ class Stream:
     is_training: bool = False
     with_teacher: Callable[[np.ndarray], "Stream"] | None = None
     examples: Callable[[tf.Tensor, tf.Tensor], tuple] | None = None
+    relative_costs: Callable[[int], np.ndarray] | None = None
 
     @property
     def steps_per_epoch(self):
@@ -128,13 +131,14 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
     return Stream(num_examples, batch_size, make, is_training=True, with_teacher=with_teacher, examples=examples)
 
 
-def bucketed_stream(group, batch_size, seed, fetch):
+def bucketed_stream(group, batch_size, seed, fetch, *, costs=None):
     """As `training_stream`, but a batch is of one group, so that its examples have about one length.
 
     Args:
         group: int [N], the group of each example, from 0; each has at least a batch.
         batch_size, seed: as of `training_stream`.
         fetch: `fetch(index, group) -> (inputs, targets)`; index int64 [B], group a scalar.
+        costs: float [G], what a batch of each group costs, in any unit; None: all the same.
 
     Returns:
         a `Stream`. What is left of a group after its last full batch falls to other epochs' shuffles.
@@ -149,6 +153,15 @@ def bucketed_stream(group, batch_size, seed, fetch):
     groups = np.repeat(np.arange(len(sizes)), sizes // batch_size)
     steps_per_epoch = len(begins)
 
+    def batches_at(epoch):
+        return tf.random.experimental.stateless_shuffle(tf.range(steps_per_epoch, dtype=tf.int64),
+                                                        seed=[seed ^ 0x2545F491, epoch], alg=_GENERATOR)
+
+    def relative_costs(count):
+        epochs = range(-(-count // steps_per_epoch))
+        each = np.asarray(costs, float)[groups]
+        return np.concatenate([each[batches_at(epoch).numpy()] for epoch in epochs])[:count] / each.mean()
+
     def make(input_context, start_step, turn):
         first_row, num_rows = rows_of_worker(input_context, batch_size)
         start_epoch, start_in_epoch = divmod(start_step, steps_per_epoch)
@@ -157,8 +170,7 @@ def bucketed_stream(group, batch_size, seed, fetch):
             shuffled = tf.random.experimental.stateless_shuffle(tf.range(num_examples, dtype=tf.int64),
                                                                 seed=[seed, epoch], alg=_GENERATOR)
             order = tf.gather(shuffled, tf.argsort(tf.gather(tf.constant(group), shuffled), stable=True))
-            batches = tf.random.experimental.stateless_shuffle(tf.range(steps_per_epoch, dtype=tf.int64),
-                                                               seed=[seed ^ 0x2545F491, epoch], alg=_GENERATOR)
+            batches = batches_at(epoch)
             start = tf.where(tf.equal(epoch, start_epoch), tf.constant(start_in_epoch, tf.int64), 0)
             return tf.data.Dataset.range(start, steps_per_epoch).map(lambda step: rows_at(order, batches[step]))
 
@@ -173,7 +185,8 @@ def bucketed_stream(group, batch_size, seed, fetch):
         dataset = batches.map(fetch, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
         return _with_options(dataset.prefetch(_PREFETCHED))
 
-    return Stream(steps_per_epoch * batch_size, batch_size, make, is_training=True)
+    return Stream(steps_per_epoch * batch_size, batch_size, make, is_training=True,
+                  relative_costs=None if costs is None else relative_costs)
 
 
 def evaluation_stream(num_examples, batch_size, fetch):

@@ -181,6 +181,20 @@ def check_same(theirs, ours, what):
                          f"{len(ours)}). Give a model of the same data and --tokens.")
 
 
+def check_own(folder, model_file, sides=("source", "target")):
+    """Raises ValueError where another vocabulary than that of `folder`, which was given, lies beside a model."""
+    for side in sides:
+        try:
+            own = find(model_file, side)
+        except ValueError:
+            continue
+        files = [next(file for file in (place / f"{FILE}.json", place / f"{FILE}.model") if file.exists())
+                 for place in (own, pathlib.Path(folder) / side)]
+        if files[0].read_bytes() != files[1].read_bytes():
+            raise ValueError(f"--vocabulary={folder} is that of another model: {files[1]} differs from {files[0]}, "
+                             f"which lies beside --model_file={model_file}. Leave --vocabulary out.")
+
+
 def check_size(vocabulary, size, where):
     """Raises ValueError unless a vocabulary, read from `where`, has as many tokens as a model has logits."""
     if len(vocabulary) != size:

@@ -63,6 +63,9 @@ class Config(SupervisedConfig):
         if self.test_stride > self.length:
             raise ValueError(f"--test_stride must be at most --length, or tokens would be left out; received "
                              f"{self.test_stride} and {self.length}.")
+        if self.test_stride and self.model.startswith("masked"):
+            raise ValueError(f"--test_stride gives tokens some that stand before them; --model={self.model} sees both "
+                             "sides of a window. Leave it out.")
         if self.carry_state and self.test_stride:
             raise ValueError("--test_stride gives tokens of the test some that stand before them; with --carry_state "
                              f"all of those are known. Leave one out; received --test_stride={self.test_stride}.")

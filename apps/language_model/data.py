@@ -216,7 +216,7 @@ def _evaluation(numbers, spec, config, stride):
     """
     length, batch_size = spec.length, config.batch_size
     if spec.is_masked:
-        stride = length
+        stride = length  # what is hidden is seen from both sides
     count = 1 + max(0, math.ceil((len(numbers) - 1 - length) / stride))
     steps = -(-count // batch_size)
     total = steps * batch_size if spec.is_carried else count

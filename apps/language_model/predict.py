@@ -82,7 +82,15 @@ def _load_tflite(path):
                          f"{', '.join(run.shapes)}.")
     logits = next(name for name in run.outputs if name not in run.shapes)
     if not run.states:
-        return Model(window=lambda numbers: run({"tokens": numbers[None]})[logits][0], length=run.shapes["tokens"][1])
+        model = Model(window=lambda numbers: run({"tokens": numbers[None]})[logits][0], length=run.shapes["tokens"][1])
+        numbers = np.zeros(model.length, np.int32)
+        before = model.window(numbers)[0].copy()
+        numbers[1:] = tokens.UNKNOWN
+        if np.array_equal(model.window(numbers)[0], before):
+            raise ValueError(f"--model_file={path} scores a whole text and writes none: what follows a token changes "
+                             "nothing before it, and there is no state to go on from. Give the file of one step that "
+                             "was exported beside it.")
+        return model
 
     def step(number, state):
         outputs = run({"tokens": [[number]], **state})
@@ -159,6 +167,8 @@ def main(config, prompts):
     model = load_model(config.model_file)
     folder = config.vocabulary or tokens.find(config.model_file)
     vocabulary = tokens.load(folder)
+    if config.vocabulary:
+        tokens.check_own(folder, config.model_file, [""])
     tokens.check_size(vocabulary, num_logits(model), folder)
     answer, failures = go_on if model.step else fill_in, 0
     for number, prompt in enumerate(prompts or (line.rstrip("\n") for line in sys.stdin), 1):

@@ -99,9 +99,10 @@ class Config(SupervisedConfig):
             raise ValueError(f"--embeddings are of words; received --tokens={self.tokens}.")
         if self.embeddings and self.share_vocabulary:
             raise ValueError("--embeddings are those of each language: they do not go with --share_vocabulary.")
-        if self.data == "parallel" and len(self.languages.split(",")) != 2:
-            raise ValueError("--data=parallel needs --languages=source,target, the endings of the files, such as "
-                             f"en,de; received {self.languages!r}.")
+        languages = {code.strip() for code in self.languages.split(",")} - {""}
+        if (self.data == "parallel" or self.languages and self.data.startswith("tfds:")) and len(languages) != 2:
+            raise ValueError(f"--data={self.data} needs --languages=source,target, the endings of the files or "
+                             f"features of the set, such as en,de; received {self.languages!r}.")
         if self.dropout < 0 and self.dropout != -1:
             raise ValueError(f"--dropout must be at least 0, or -1 for the model's own; received {self.dropout}.")
 

@@ -175,7 +175,7 @@ def _training(arrays, config):
         size = tf.gather(tf.constant(longest), number)
         return gather(index, size[0], size[1])
 
-    return bucketed_stream(group, config.batch_size, config.seed, fetch)
+    return bucketed_stream(group, config.batch_size, config.seed, fetch, costs=longest.sum(axis=1))
 
 
 def groups_of(lengths, count, batch_size):

@@ -3,7 +3,7 @@
 import pathlib
 import sys
 
-from apps.common.text import PARTS, find_parts, read_text
+from apps.common.text import PARTS, find_parts, part_of, read_text
 
 _SHOWN = 3  # bad lines that are printed
 
@@ -28,19 +28,21 @@ def read_parallel(config):
     if not config.data_dir or not folder.is_dir():
         raise ValueError(f"--data=parallel needs --data_dir=FOLDER with files such as train.en and train.de; received "
                          f"{config.data_dir or 'none'}.")
-    endings = [ending for code in config.languages.split(",") for ending in (f".{code.strip()}", f".{code.strip()}.gz")]
-    found = {part: [] for part in PARTS}
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(tuple(endings[:2]))):
-        part = next((part for part, words in PARTS.items() if any(word in path.name for word in words)), "train")
-        stem = path.name.removesuffix(".gz").removesuffix(endings[0])
-        other = next((p for p in (folder / (stem + endings[2]), folder / (stem + endings[3])) if p.exists()), None)
-        if other is None:
-            raise ValueError(f"--data_dir: {path.name} has no {stem}{endings[2]} beside it. Expected two files with "
-                             "the same lines in two languages.")
-        found[part] += _joined(path, other, config)
+    codes = [code.strip() for code in config.languages.split(",")]
+    found, files = {part: [] for part in PARTS}, {}  # {name without its ending: {code: file}}
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        stem, _, code = path.name.removesuffix(".gz").rpartition(".")
+        if code in codes:
+            files.setdefault(stem, {})[code] = path
+    for stem, sides in files.items():
+        if len(sides) < 2:
+            (path,), (missing,) = sides.values(), set(codes) - set(sides)
+            raise ValueError(f"--data_dir: {path.name} has no {stem}.{missing} beside it. Expected two files with the "
+                             "same lines in two languages.")
+        found[part_of(stem) or "train"] += _joined(*(sides[code] for code in codes), config)
     if not found["train"]:
-        raise ValueError(f"--data_dir={config.data_dir} has no training part: expected train{endings[0]} and "
-                         f"train{endings[2]}, gzip'd or not.")
+        raise ValueError(f"--data_dir={config.data_dir} has no training part: expected train.{codes[0]} and "
+                         f"train.{codes[1]}, gzip'd or not.")
     return found
 
 
@@ -53,7 +55,7 @@ def read_tfds(config):
                          "usagi-suite[tfds].") from None
     builder = tfds.builder(config.data.removeprefix("tfds:"), data_dir=config.data_dir or None)
     features = list(builder.info.features)
-    source, target = config.languages.split(",") if config.languages else features[:2]
+    source, target = (code.strip() for code in config.languages.split(",")) if config.languages else features[:2]
     if not {source, target} <= set(features):
         raise ValueError(f"--languages={config.languages} are no features of {config.data}: it has "
                          f"{', '.join(features)}.")
@@ -71,7 +73,8 @@ def _pairs_of_lines(path, config):
     for number, line in enumerate(lines, 1):
         columns = line.split("\t")
         if len(columns) != 2 or not all(column.strip() for column in columns):
-            bad.append((number, f"{len(columns)} columns" if len(columns) != 2 else "an empty side"))
+            bad.append((number, f"{len(columns)} columns, expected source, tab, target" if len(columns) != 2
+                        else "an empty side"))
         else:
             found.append((columns[0].strip(), columns[1].strip()))
     _report(path, bad, len(lines), config)
@@ -97,7 +100,7 @@ def _report(path, bad, count, config):
     if not bad:
         return
     shown = ", ".join(f"line {number}: {what}" for number, what in bad[:_SHOWN])
-    message = f"{path.name}: {len(bad)} of {count} lines are no pair of source, tab, target ({shown}" + \
+    message = f"{path.name}: {len(bad)} of {count} lines are no pair ({shown}" + \
         (", …)" if len(bad) > _SHOWN else ")")
     if config.strict_data or len(bad) == count:
         raise ValueError(f"--data_dir: {message}. Mend them" + (", or leave --strict_data out." if len(bad) < count

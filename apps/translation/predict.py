@@ -127,7 +127,15 @@ def main(config, lines):
     source, target = (tokens.load(folder / side) for side in ("source", "target"))
     settings = read_settings(folder)
     translator = load_translator(config.model_file, settings["max_length"])
-    logits, _ = translator.step(tokens.BEGIN, translator.begin([tokens.END]))
+    if config.vocabulary:
+        tokens.check_own(folder, config.model_file)
+    try:  # a number that the model does not know
+        state = translator.begin([len(source) - 1, tokens.END])
+    except Exception as error:  # LiteRT's and TensorFlow's have nothing in common
+        raise ValueError(f"The vocabulary in {folder / 'source'} has {len(source)} tokens, which are not this model's "
+                         f"({' '.join(str(error).split())[:200]}). Give the folder that training left beside this one, "
+                         "with --vocabulary.") from None
+    logits, _ = translator.step(tokens.BEGIN, state)
     tokens.check_size(target, len(logits), folder / "target")
     for text in translate_lines(translator, source, target, lines or sys.stdin, config, settings["lower_case"]):
         print(text, flush=True)

@@ -20,58 +20,50 @@ def environment(size, batch):
     step, steps = auto_reset(game.step, game.init), max(10, min(2000, (40_000 if size == 9 else 5_000) // batch))
 
     def one(carry, key):
-        state, seen = carry
+        state, seen, reward = carry
         noise_key, step_key = jax.random.split(key)
         noise = jax.random.uniform(noise_key, state.legal_action_mask.shape)
         action = jnp.argmax(jnp.where(state.legal_action_mask, noise, -1.0), axis=-1)
         state = jax.vmap(step)(state, action, jax.random.split(step_key, batch))
-        return (state, seen ^ state.observation), None
+        return (state, seen ^ state.observation, reward + state.rewards[:, 0]), None
 
     @jax.jit
     def run(state, key):
-        return jax.lax.scan(one, (state, jnp.zeros_like(state.observation)), jax.random.split(key, steps))[0]
+        begin = state, jnp.zeros_like(state.observation), jnp.zeros(batch)
+        return jax.lax.scan(one, begin, jax.random.split(key, steps))[0]
 
     current = [jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.PRNGKey(0), batch)), 0]
 
     def once():
-        current[0], seen = run(current[0], jax.random.PRNGKey(current[1]))
+        current[0], *seen = run(current[0], jax.random.PRNGKey(current[1]))
         current[1] += 1
         jax.block_until_ready(seen)
 
     return once, batch * steps
 
 
-def tower(blocks=6, filters=64, planes=17, size=9):
+def tower(blocks=6):
     """(weights, function) of the residual network with folded normalisation."""
-    noise = np.random.default_rng(0)
-
-    def convolution(window, channels, units):
-        scale = np.sqrt(2 / (window * window * channels))
-        return (noise.normal(size=[window, window, channels, units]) * scale).astype("float32"), \
-            np.zeros(units, "float32")
-
-    def dense(inputs, units):
-        return (noise.normal(size=[inputs, units]) / np.sqrt(inputs)).astype("float32"), np.zeros(units, "float32")
-
-    weights = {"stem": convolution(3, planes, filters),
-               "blocks": [[convolution(3, filters, filters) for _ in range(2)] for _ in range(blocks)],
-               "policy": convolution(1, filters, 2), "policy_dense": dense(2 * size * size, size * size + 1),
-               "value": convolution(1, filters, 1), "value_hidden": dense(size * size, 64),
-               "value_dense": dense(64, 1)}
-
-    def convolve(pair, x):
-        return jax.lax.conv_general_dilated(x, pair[0], (1, 1), "SAME",
-                                            dimension_numbers=("NHWC", "HWIO", "NHWC")) + pair[1]
+    weights = {name: (kernel, np.zeros(kernel.shape[-1], "float32"))
+               for name, kernel in worker.tower(blocks=blocks).items()}
 
     def apply(weights, x):
-        x = jax.nn.relu(convolve(weights["stem"], x.astype(jnp.float32)))
-        for first, second in weights["blocks"]:
-            x = jax.nn.relu(x + convolve(second, jax.nn.relu(convolve(first, x))))
-        policy = jax.nn.relu(convolve(weights["policy"], x)).reshape(x.shape[0], -1)
-        value = jax.nn.relu(convolve(weights["value"], x)).reshape(x.shape[0], -1)
-        hidden = jax.nn.relu(value @ weights["value_hidden"][0] + weights["value_hidden"][1])
-        return (policy @ weights["policy_dense"][0] + weights["policy_dense"][1],
-                jnp.tanh(hidden @ weights["value_dense"][0] + weights["value_dense"][1])[:, 0])
+        def convolve(name, x):
+            kernel, bias = weights[name]
+            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME",
+                                                dimension_numbers=("NHWC", "HWIO", "NHWC")) + bias
+
+        def dense(name, x):
+            kernel, bias = weights[name]
+            return x @ kernel + bias
+
+        x = jax.nn.relu(convolve("stem", x.astype(jnp.float32)))
+        for block in range(1, blocks + 1):
+            x = jax.nn.relu(x + convolve(f"block_{block}_2", jax.nn.relu(convolve(f"block_{block}_1", x))))
+        policy = jax.nn.relu(convolve("policy", x)).reshape(x.shape[0], -1)
+        value = jax.nn.relu(convolve("value", x)).reshape(x.shape[0], -1)
+        hidden = jax.nn.relu(dense("value_hidden", value))
+        return dense("policy_dense", policy), jnp.tanh(dense("value_dense", hidden))[:, 0]
 
     return weights, apply
 

@@ -18,39 +18,44 @@ _STRUCTURE = networks.Structure(blocks=6, filters=64, hidden=64)
 
 
 def environment(size, batch):
-    """Random legal moves, with mask and observation; games that end begin anew."""
+    """Random legal moves, with mask, observation and what a game was worth; games that end begin anew."""
+    result = games.go_game(go.Rules(size=size)).result
     rules, steps = go.Rules(size=size), max(10, min(2000, (40_000 if size == 9 else 5_000) // batch))
 
     @tf.function(jit_compile=True)
     def run(state, seed):
-        def step(number, state, seen):
+        def step(number, state, seen, reward):
             mask, planes = go.legal(rules, state), features.zero_planes(rules, state)
             noise = tf.random.stateless_uniform(mask.shape, tf.stack([seed, number]))
             state = go.play(rules, state, tf.argmax(tf.where(mask, noise, -1.0), axis=1, output_type=tf.int32))
-            over = go.over(rules, state)
+            over, value = result(state)
             state = tf.nest.map_structure(
                 lambda old, new: tf.where(tf.reshape(over, [-1] + [1] * (len(old.shape) - 1)), new, old), state,
                 go.new(rules, batch))
-            # The observation has to be made: what nobody looks at, the compiler leaves out.
-            return number + 1, state, seen ^ planes
+            # The observation and the value have to be made: what nobody looks at, the compiler leaves out.
+            return number + 1, state, seen ^ planes, reward + value
 
         seen = tf.zeros([batch, size, size, features.NUM_ZERO_PLANES], tf.bool)
-        return tf.while_loop(lambda number, *_: number < steps, step, (0, state, seen))[1:]
+        return tf.while_loop(lambda number, *_: number < steps, step, (0, state, seen, tf.zeros([batch])))[1:]
 
     state = [go.new(rules, batch), 0]
 
     def once():
-        state[0], seen = run(state[0], tf.constant(state[1]))
+        state[0], seen, reward = run(state[0], tf.constant(state[1]))
         state[1] += 1
-        seen.numpy()
+        seen.numpy(), reward.numpy()
 
     return once, batch * steps
 
 
 def network_of(name):
-    """An evaluator with variables, or a network that gives the same numbers for all positions."""
+    """An evaluator with variables, those of the peers, or a network that gives the same numbers for all positions."""
     if name == "tower":
-        return networks.Evaluator(networks.build(_STRUCTURE))
+        model = networks.build(_STRUCTURE)
+        for layer, kernel in worker.tower().items():
+            names = [each.name for each in model.layers]
+            model.get_layer(layer if layer in names else f"{layer}_conv").kernel.assign(kernel)
+        return networks.Evaluator(model)
     return lambda planes: (tf.zeros([planes.shape[0], 82]), tf.zeros([planes.shape[0]]))
 
 

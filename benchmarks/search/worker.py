@@ -1,14 +1,39 @@
 """The protocol of a worker of `benchmarks.search_benchmark`: cases on standard input, rates on standard output.
 
 A worker is a process that stays. Each line it gets is a case as JSON; the first time it builds the case and answers
-with the seconds that this took, and each time with a rate. It imports nothing of either side.
+with the seconds that this took, and each time with a rate. It imports nothing of either side, and holds the weights of
+the network that both have.
 """
 
 import json
 import sys
 import time
 
+import numpy as np
+
 _SECONDS = 2.0  # that one measurement takes, about
+# How much a block adds to what it got, and the spread of the logits: so the network's favourite move gets about as much
+# probability as that of a trained one. With a flat policy a move's search is of less use to the next.
+_RESIDUAL, _LOGITS = 0.3, 2.5
+
+
+def tower(blocks=6, filters=64, planes=17, size=9, hidden=64):
+    """{name: kernel, float32} of the residual network of AlphaGo Zero; biases are zero, and nothing is normalised."""
+    noise = np.random.default_rng(0)
+
+    def kernel(*shape, gain=1.0):
+        return (noise.normal(size=shape) * gain / np.sqrt(np.prod(shape[:-1]))).astype("float32")
+
+    rectified = np.sqrt(2)
+    weights = {"stem": kernel(3, 3, planes, filters, gain=rectified)}
+    for block in range(1, blocks + 1):
+        weights[f"block_{block}_1"] = kernel(3, 3, filters, filters, gain=rectified)
+        weights[f"block_{block}_2"] = kernel(3, 3, filters, filters, gain=_RESIDUAL)
+    return weights | {
+        "policy": kernel(1, 1, filters, 2, gain=rectified),
+        "policy_dense": kernel(2 * size**2, size**2 + 1, gain=_LOGITS),
+        "value": kernel(1, 1, filters, 1, gain=rectified), "value_hidden": kernel(size**2, hidden, gain=rectified),
+        "value_dense": kernel(hidden, 1)}
 
 
 def serve(builders):

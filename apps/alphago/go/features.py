@@ -69,8 +69,3 @@ def transform_planes(size, planes, symmetry):
 def transform_moves(size, values, symmetry):
     """Images of a number for each move, [B, P + 1]."""
     return tf.gather(values, tf.gather(symmetries(size), symmetry), batch_dims=1)
-
-
-def restore_moves(size, values, symmetry):
-    """What `transform_moves` began with."""
-    return tf.gather(values, tf.gather(inverse_symmetries(size), symmetry), batch_dims=1)

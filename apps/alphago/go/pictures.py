@@ -93,14 +93,6 @@ def of_board(board, numbers=False, **properties):
     return Picture(stones, board.moves[-1][1] if board.moves else None, labels, **properties)
 
 
-def percentages(values, least=0.01):
-    """Labels of the points that have at least that share of the sum of `values`, [P] or [P + 1]: whole per cents."""
-    values = np.asarray(values, np.float64).ravel()
-    shares = values / max(values.sum(), np.finfo(np.float64).tiny)
-    points = math.isqrt(values.size)**2
-    return {int(point): f"{100 * shares[point]:.0f}" for point in np.flatnonzero(shares[:points] >= least)}
-
-
 def svg(picture, pixels=400):
     """Text of an SVG file.
 

@@ -1,6 +1,7 @@
 """Games as SGF files (FF[4]); the grammar, with its variations, escapes and encodings, is `sgfmill`'s."""
 
 import dataclasses
+import math
 import pathlib
 
 import numpy as np
@@ -93,13 +94,14 @@ def record_of(tree, name):
     root = tree.get_root()
     if not turn and not moves and _handicap(setup) >= 2 and root.has_property("HA") and root.get_raw("HA") != b"0":
         turn = go.WHITE
-    names = tuple(str(root.get(key)) if root.has_property(key) else "" for key in ("PB", "PW"))
     try:
-        komi = tree.get_komi()
+        names = tuple(str(root.get(key)) if root.has_property(key) else "" for key in ("PB", "PW"))
+        komi, margin = tree.get_komi(), _margin(tree)
+        if not math.isfinite(komi):
+            raise ValueError(f"KM is {komi}")
     except ValueError as error:
         raise ValueError(f"{name}: {error}.") from error
-    return Record(size, komi, tuple(moves), setup if setup.any() else None, _margin(tree), names, comments,
-                  turn)
+    return Record(size, komi, tuple(moves), setup if setup.any() else None, margin, names, comments, turn)
 
 
 def read(path):
@@ -188,9 +190,10 @@ def _margin(tree):
     if side is None:
         return None
     try:
-        return side * float(result[2:])
+        points = float(result[2:])
     except ValueError:
         return side * RESIGNATION
+    return side * points if math.isfinite(points) else None
 
 
 def result_of(margin):

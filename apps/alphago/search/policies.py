@@ -11,6 +11,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+FIRST_PLAYS = ("parent", "zero")
 _NEVER = np.float32(-np.inf)
 
 

@@ -26,7 +26,7 @@ class Leaves(typing.NamedTuple):
     state: typing.Any
 
 
-def search(game, network, policy, tree, num_simulations, leaves=1):
+def search(game, network, policy, tree, num_simulations, leaves=1, wanted=None):
     """Trees after more simulations.
 
     Args:
@@ -37,10 +37,14 @@ def search(game, network, policy, tree, num_simulations, leaves=1):
         num_simulations: for each tree, int or scalar tensor; a multiple of `leaves`.
         leaves: K, simulations of each tree whose positions go through the network together: faster where there are few
             trees, but a simulation does not know what the others of its round found.
+        wanted: bool [B], which trees take part; None: all.
     """
-    one = simulate if leaves == 1 else lambda *arguments: simulate_together(*arguments, leaves)
-    return tf.while_loop(lambda i, tree: i < num_simulations,
-                         lambda i, tree: (i + leaves, one(game, network, policy, tree)), (0, tree))[1]
+    def one(tree):
+        if leaves == 1:
+            return simulate(game, network, policy, tree, wanted)
+        return simulate_together(game, network, policy, tree, leaves, wanted)
+
+    return tf.while_loop(lambda i, tree: i < num_simulations, lambda i, tree: (i + leaves, one(tree)), (0, tree))[1]
 
 
 def simulate(game, network, policy, tree, wanted=None):
@@ -66,13 +70,13 @@ def simulate(game, network, policy, tree, wanted=None):
     return back_up(tree, node, action, -value, wanted)
 
 
-def simulate_together(game, network, policy, tree, leaves):
+def simulate_together(game, network, policy, tree, leaves, wanted=None):
     """Trees after K more simulations, evaluated together."""
-    tree, found = choose_leaves(game, policy, tree, leaves)
+    tree, found = choose_leaves(game, policy, tree, leaves, wanted)
     return take_back(game, network, tree, found)
 
 
-def choose_leaves(game, policy, tree, leaves):
+def choose_leaves(game, policy, tree, leaves, wanted=None):
     """The first half of K simulations: the ways down.
 
     Each way counts as lost until its value is known ("virtual loss", Chaslot et al. 2008), so that the next one looks
@@ -81,8 +85,8 @@ def choose_leaves(game, policy, tree, leaves):
     Returns:
         (trees that know of the losses, `Leaves`).
     """
-    batch = tree.size.shape[0]
-    wanted, columns = ~tree.over[:, 0], tf.zeros([batch, leaves], tf.int32)
+    batch, columns = tree.size.shape[0], tf.zeros([tree.size.shape[0], leaves], tf.int32)
+    wanted = ~tree.over[:, 0] if wanted is None else wanted & ~tree.over[:, 0]
 
     def way_down(k, nodes, actions, tree):
         node, action, _ = descend(policy, tree)

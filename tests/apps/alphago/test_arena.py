@@ -431,6 +431,20 @@ def test_bad_flags(tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_several_players(tmp_path, capsys):
+    config = config_of(tmp_path, b="random:5", others="random:6; random:7", games=2, parallel_games=2)
+    ratings, matches = arena.run_round_robin(config)
+    assert len(ratings) == 4 and len(matches) == 6 and all(len(found.games) == 2 for found in matches.values())
+    assert next(row for row in ratings if row.player == "random").elo == 0
+    folder = pathlib.Path(config.workdir)
+    assert sorted(path.name for path in folder.glob("?-?")) == ["1-2", "1-3", "1-4", "2-3", "2-4", "3-4"]
+    metrics, report = json.loads((folder / "metrics.json").read_text()), (folder / "report.md").read_text()
+    assert set(metrics) >= {"elo_1", "elo_2", "elo_3", "elo_4"} and metrics["elo_1"] == 0
+    assert "random:5 against random:7" in report and "random:6" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="plays the others, not itself"):
+        arena.run_round_robin(config_of(tmp_path / "twice", b="random:5", others="random:5"))
+
+
 def test_the_program(tmp_path):
     command = [sys.executable, "-m", "apps.alphago.arena", "--a=random", "--b=random:5", "--games=2", "--size=5",
                "--komi=0.5", "--opening_moves=3", "--max_moves=30", f"--workdir={tmp_path / 'run'}"]

@@ -5,8 +5,10 @@ import http.client
 import importlib.resources
 import io
 import json
+import pathlib
 import re
 import socket
+import sys
 import threading
 import time
 
@@ -18,6 +20,7 @@ from apps.alphago.browser import serve
 from apps.alphago.go import rules as go
 from apps.alphago.go import sgf
 from apps.alphago.go.board import Board
+from apps.alphago.gtp_client import GtpPlayer
 from apps.alphago.players import RandomPlayer
 from tests.apps.alphago.scripted import Scripted
 
@@ -461,6 +464,15 @@ def test_closing_ends_streams_and_the_port_is_free_again():
 def test_settings_out_of_range(settings, words):
     with pytest.raises(ValueError, match=words):
         serve(Scripted(), RULES, **settings)
+
+
+def test_a_game_against_a_program_that_cannot_analyse():
+    command = [sys.executable, "-S", str(pathlib.Path(__file__).with_name("fake_gtp.py")), '{"moves": ["B2"]}']
+    with contextlib.closing(GtpPlayer(command, timeout=20)) as player, serve(player, RULES) as server:
+        do(server, "play", move="C3", position=None)
+        assert names(game(server, after(2))) == ["C3", "B2"]
+        do(server, "analyse", on=True, position=None)
+        assert "cannot analyse" in str(game(server, lambda told: "cannot analyse" in str(told)))
 
 
 def test_a_game_against_the_random_player_and_its_thoughts():

@@ -322,6 +322,9 @@ def test_time():
     assert 5 < player.seconds[5] < 10 and engine.clock.left(go.BLACK) == (100, 10), "a new game, a new clock"
     answers(engine, "kgs-time_settings absolute 60", "genmove b", "kgs-time_settings none", "genmove b")
     assert player.seconds[6] < 10 and player.seconds[7] is None
+    player = Fake(*["pass"] * 2)
+    answers(engine_of(player=player, seconds=3), "genmove b", "time_settings 100 0 0", "genmove b")
+    assert player.seconds[0] == 3 != player.seconds[1], "the clock's limit comes first"
 
 
 @pytest.mark.parametrize("seed", range(3))

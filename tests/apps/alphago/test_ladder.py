@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from apps.alphago import games, ladder
+from apps.alphago.search import tree as trees
 
 GAME = games.tic_tac_toe()
 
@@ -57,6 +58,21 @@ def test_results_are_those_of_the_rules():
                 break
             side = 1 - side
     assert player.play(weights[0], weights[1]).wins == wins
+
+
+def test_a_game_that_ends_in_its_opening_is_a_draw():
+    """A game of three moves, which whoever is to move then has won; going on after that would be a move of nobody's."""
+    def step(state, action):
+        tf.debugging.assert_less(tf.reduce_max(state), 10)
+        return state + 1
+
+    game = trees.Game(num_actions=9, step=step, legal=lambda state: tf.ones([state.shape[0], 9], tf.bool),
+                      result=lambda state: (state >= 3, tf.where(state == 3, 1.0, -1.0)),
+                      observe=lambda state: tf.cast(state, tf.float32))
+    player = ladder.Match(game, lambda number: tf.zeros([number], tf.int32), Fake.bound, games=60, simulations=2)
+    ended = (np.random.default_rng(4).integers(0, 7, 30) >= 3).sum()
+    score = player.play(Fake(0.3), Fake(0.3), seed=4)
+    assert 0 < ended < 30 and score.draws == 2 * ended and score.wins == score.losses == 30 - ended
 
 
 def test_odd_numbers_are_refused():

@@ -1,12 +1,15 @@
 """Players from files."""
 
+import shutil
+
 import pytest
 import tf_keras as keras
 
 from apps.alphago import networks
 from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
-from apps.alphago.loading import load_player
+from apps.alphago.loading import load, load_player
+from apps.alphago.match import play_games
 from apps.alphago.opponents import player_of
 from apps.common import config as config_lib
 from strategies.export import tflite
@@ -43,6 +46,26 @@ def test_specifications(run):
         player_of(f"network:{run},visits=3")
     with pytest.raises(ValueError, match="simulations of a search must be a number; received 'many'"):
         player_of(f"network:{run},simulations=many")
+
+
+def test_the_network_that_comes_with_the_suite(run, tmp_path, monkeypatch):
+    player, rules = load_player("go9")
+    assert player.name == "go9" and player.sizes == (9,) and rules == go.Rules(size=9, komi=7.0)
+    learned = load("go9").game
+    assert (learned["first_pass"], learned["losing_pass"]) == (40, -0.75)
+    makes = player_of("network:go9,simulations=16,leaves=8,capacity=200"), player_of("random")
+    (game, _), = play_games(makes, rules=rules, numbers=[2])
+    assert game.score == 1 and game.margin < -20  # white's
+    monkeypatch.chdir(tmp_path)
+    for own in (False, True):
+        if own:  # a run of that name comes first; another folder does not
+            shutil.rmtree("go9")
+            shutil.copytree(run, "go9")
+        else:
+            (tmp_path / "go9").mkdir()
+        load.cache_clear()
+        assert load_player("go9")[0].sizes == ((5,) if own else (9,))
+    load.cache_clear()
 
 
 def test_what_is_no_network(run, tmp_path):

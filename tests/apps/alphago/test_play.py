@@ -15,6 +15,7 @@ from apps.alphago.players import RESIGN, Analysis, Choice
 from apps.alphago.terminal import Terminal
 
 RULES = go.Rules(size=5, komi=0.5)
+PLAY = [sys.executable, "-m", "apps.alphago.play", "--player=random", "--size=5"]
 
 
 class Scripted:
@@ -59,8 +60,13 @@ def test_a_game_to_its_end(tmp_path):
 def test_second_thoughts():
     terminal, shown = played(Scripted(0, 1, 2), "C3", "undo", "undo", "help", "hint", "save", "B2", "quit")
     assert terminal.board.moves == [(1, 16), (-1, 2)]
-    assert "No move has been made yet." in shown and "scripted would play B5" in shown
+    assert "You have made no move yet." in shown and "scripted would play B5" in shown
     assert "takes your last move back" in shown and "save needs a file's name" in shown
+
+
+def test_the_first_move_of_a_player_that_begins_is_not_taken_back():
+    terminal, shown = played(Scripted(12, 1), "undo", "A1", "undo", "undo", "quit", person=go.WHITE)
+    assert terminal.board.moves == [(1, 12)] and shown.count("You have made no move yet.") == 2
 
 
 def test_who_gives_up():
@@ -71,16 +77,34 @@ def test_who_gives_up():
 
 def test_an_engine_keeps_its_output_to_itself():
     commands = "boardsize 5\nplay b C3\ngenmove w\nshowboard\nname\nquit\n"
-    done = subprocess.run([sys.executable, "-m", "apps.alphago.play", "--mode=gtp", "--size=5"], input=commands,
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*PLAY, "--mode=gtp"], input=commands, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = done.stdout.split("\n\n")
     assert [answer[:1] for answer in answers] == ["="] * 6 + [""] and answers[4] == "= random"
 
 
+def test_a_killed_engine_goes_on_from_its_file(tmp_path):
+    """Killed between two commands, and begun anew with what it had written."""
+    path, boards = tmp_path / "game.sgf", []
+    for lines, is_killed in ((["play b C3", "genmove w", "play b A1", f"printsgf {path}", "showboard"], True),
+                             ([f"loadsgf {path}", "showboard", "undo", "play b A1", "genmove w", "quit"], False)):
+        engine = subprocess.Popen([*PLAY, "--mode=gtp"], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+        with engine:
+            answers = []
+            for line in lines:
+                engine.stdin.write(line + "\n")
+                engine.stdin.flush()
+                answers.append("".join(iter(engine.stdout.readline, "\n")))
+            if is_killed:
+                engine.kill()
+        assert all(answer.startswith("=") for answer in answers)
+        boards.append(answers[lines.index("showboard")])
+    assert boards[0] == boards[1] and "X" in boards[0] and engine.returncode == 0
+
+
 def test_a_page_until_it_is_interrupted():
-    process = subprocess.Popen([sys.executable, "-m", "apps.alphago.play", "--mode=browser", "--size=5"], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    process = subprocess.Popen([*PLAY, "--mode=browser"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     url = re.search(r"http://127.0.0.1:\d+/", process.stdout.readline())[0]
     with urllib.request.urlopen(url, timeout=60) as page:
@@ -92,7 +116,8 @@ def test_a_page_until_it_is_interrupted():
 @pytest.mark.parametrize("options, words", [
     ({"player": "nobody"}, "Unknown player 'nobody'"), ({"komi": "much"}, "--komi must be a number; received 'much'"),
     ({"size": 3}, "A board has 5 to 19 points a side; received 3"), ({"mode": "chess"}, "Unknown value of --mode"),
-    ({"player": "network:/nowhere"}, "/nowhere has no network")])
+    ({"player": "network:/nowhere"}, "/nowhere has no network.*suite: go9"),
+    ({"size": 13}, "network:go9 plays on boards of 9; received --size=13. Leave it out, or choose another --player")])
 def test_bad_input(options, words):
     with pytest.raises(ValueError, match=words):
         play.main(play.PlayConfig(**{"mode": "gtp", **options}))

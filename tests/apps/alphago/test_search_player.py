@@ -214,6 +214,16 @@ def test_files_for_phones(tmp_path, planes):
         assert (a.move, a.visits) == (b.move, b.visits) and a.win_rate == pytest.approx(b.win_rate, abs=1e-3)
 
 
+@pytest.mark.parametrize("setting, message", [
+    ({"simulations": 0}, "simulations of a search must be at least 1; received 0"), ({"capacity": -1}, "capacity of"),
+    ({"margin_share": 0.5}, "margin_share of a search must be from 0 to below 0.5"),
+    ({"losing_pass": 2}, "received 0.1 and 2"), ({"first_play": "zeros"}, "Unknown first_play of a search 'zeros'"),
+    ({"resign_below": float("nan")}, "resign_below of a search must be at least 0; received nan")])
+def test_settings_that_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        SearchSettings(**setting)
+
+
 def test_what_is_refused(evaluator, tmp_path):
     with pytest.raises(ValueError, match="usagi plays on boards of 5; received a board of 9"):
         SearchPlayer(evaluator, 5, SETTINGS).begin(go.Rules(size=9))

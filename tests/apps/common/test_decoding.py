@@ -57,6 +57,9 @@ def test_a_beam_of_one_without_penalty_is_greedy(seed):
     (numbers, _), = decoding.beam(chain.step, 0, LENGTH, width=1, alpha=0.0)
     found = decoding.greedy(chain.step, 0, LENGTH)
     assert chain.score([*numbers, tokens.END]) >= chain.score([*found, tokens.END]) - 1e-9
+    chain = Chain(seed, end=-100.0)  # nothing ends before its time, which would be another sentence to choose
+    (numbers, _), = decoding.beam(chain.step, 0, LENGTH, width=1, alpha=0.0)
+    assert numbers == decoding.greedy(chain.step, 0, LENGTH)[:len(numbers)] and len(numbers) >= LENGTH - 1
 
 
 def compiled(chains, function, jit_compile=False):

@@ -47,7 +47,7 @@ def test_a_run_leaves_metrics_files_and_a_sample(finished):
     for model, folder in finished.items():
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["test_perplexity"] == pytest.approx(np.exp(metrics["test_cross_entropy"]))
-        assert metrics["test_cross_entropy"] < np.log(16) and metrics["vocabulary_size"] == 4 + 13
+        assert metrics["test_cross_entropy"] < 2.3 and metrics["vocabulary_size"] == 4 + 13
         with open(folder / "report.csv") as file:
             rows = {row["format"]: row for row in csv.DictReader(file)}
         assert set(rows) == {"keras", "float32", "int8"}
@@ -67,6 +67,9 @@ def test_the_window_beside_the_step(tmp_path, model):
     assert rows["float, window", "int8"] == pytest.approx(rows["float", "keras"], rel=0.05)
     runner = export.Runner(tmp_path / "run" / "window" / "export" / "float32.tflite")
     assert list(runner.input_shapes.values()) == [(16,)]
+    for form in ("float32", "int8"):
+        with pytest.raises(ValueError, match="scores a whole text and writes none"):
+            predict.load_model(tmp_path / "run" / "window" / "export" / f"{form}.tflite")
 
 
 def test_bits_a_character_are_nats_a_token_where_tokens_are_characters(finished):
@@ -131,7 +134,7 @@ def test_file_and_model_write_the_same(finished):
     options = {"tokens": 30, "temperature": 0.7, "top_k": 5, "seed": 3}
     with_keras = write(folder / "model.keras", "1+2=", "77", **options)
     assert write(folder / "export" / "float32.tflite", "1+2=", "77", **options) == with_keras
-    assert [text[:4] for text in with_keras] == ["1+2=", with_keras[1][:4]] and len(with_keras[0]) == 34
+    assert with_keras[0].startswith("1+2=") and with_keras[1].startswith("77") and len(with_keras[0]) == 34
 
 
 def test_blanks_are_filled_in(finished):

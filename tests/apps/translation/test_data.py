@@ -147,6 +147,30 @@ def test_two_files_line_by_line(tmp_path):
     (tmp_path / "test.de").unlink()
     with pytest.raises(ValueError, match="test.en has no test.de beside it"):
         load(tmp_path, data="parallel", languages="en,de")
+    (tmp_path / "test.en").rename(tmp_path / "test.de")
+    with pytest.raises(ValueError, match="test.de has no test.en beside it"):
+        load(tmp_path, data="parallel", languages="en, de")
+
+
+def test_parts_are_words_of_the_names_of_files(tmp_path):
+    for name, pairs in (("Train", PAIRS[:300]), ("europarl.Test", PAIRS[300:350]), ("protest", PAIRS[350:])):
+        for side, code in enumerate(("en", "de")):
+            with gzip.open(tmp_path / f"{name}.{code}.gz", "wt") as file:
+                file.write("".join(pair[side] + "\n" for pair in pairs))
+    parts = data.read_parts(Config(data="parallel", languages="en,de", data_dir=str(tmp_path), workdir="unused"))
+    assert parts["test"] == PAIRS[300:350]
+    assert {*parts["train"], *parts["validation"]} == {*PAIRS[:300], *PAIRS[350:]}
+
+
+def test_what_a_batch_costs_is_known(tmp_path):
+    """The relative costs are those of the batches that come: their padded lengths, on average 1."""
+    write(tmp_path / "train.tsv", [("a " * (1 + i % 9), "b " * (1 + i % 9)) for i in range(2000)])
+    stream = load(tmp_path, buckets=6, batch_size=32).train
+    batches = [sum(part.shape[1] for part in tf.nest.flatten(inputs)) for inputs, _ in stream().take(
+        2 * stream.steps_per_epoch)]
+    costs = stream.relative_costs(len(batches))
+    assert costs[:stream.steps_per_epoch].mean() == pytest.approx(1) and len(set(costs)) > 3
+    np.testing.assert_allclose(costs * np.mean(batches), batches, rtol=0.05)
 
 
 def test_bad_lines_are_counted_and_left_out(tmp_path, capsys):
@@ -155,7 +179,7 @@ def test_bad_lines_are_counted_and_left_out(tmp_path, capsys):
         file.write("no tab\n\tonly one side\na\tb\tc\n")
     load(tmp_path)
     assert "3 of 403 lines are no pair" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="line 401: 1 columns, line 402: an empty side, line 403: 3 columns"):
+    with pytest.raises(ValueError, match="line 401: 1 columns, expected source, tab, target, line 402: an empty side"):
         load(tmp_path, strict_data=True)
 
 
@@ -163,7 +187,8 @@ def test_bad_lines_are_counted_and_left_out(tmp_path, capsys):
     ({"data": "novel"}, "data set 'novel'"), ({"data_dir": "/nowhere"}, "does not exist"),
     ({"max_length": 3, "batch_size": 64}, "expected at least a batch of"),
     ({"data": "parallel"}, "needs --languages=source,target"),
-    ({"data": "dates"}, "takes no --data_dir"), ({"encoding": "utf-16"}, "utf-16"),
+    ({"data": "tfds:x", "languages": "en"}, "needs --languages=source,target"),
+    ({"data": "dates"}, "takes no --data_dir"), ({"encoding": "utf-16"}, "is not utf-16"),
     ({"embeddings": "a", "tokens": "subwords"}, "are of words"),
     ({"embeddings": "a", "share_vocabulary": True}, "do not go with --share_vocabulary"),
     ({"dropout": -0.5}, "--dropout must be at least 0"),

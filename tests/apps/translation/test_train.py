@@ -109,11 +109,22 @@ def test_translations_are_drawn(finished, capsys):
 
 
 def test_a_vocabulary_of_another_model_is_refused(finished, tmp_path):
-    shutil.copytree(finished / "export", tmp_path / "other")
-    tokens.Pieces("characters", "ABCDEFGHI").save(tmp_path / "other" / "target")
-    with pytest.raises(ValueError, match="has 13 tokens, the model .*that of another model"):
-        predict.main(predict.PredictConfig(model_file=str(finished / "model.keras"), vocabulary=str(
-            tmp_path / "other")), ["a"])
+    other, alone = tmp_path / "other", tmp_path / "alone" / "alone"
+    alone.mkdir(parents=True)
+
+    def refused(model_file, message):
+        with pytest.raises(ValueError, match=message):
+            predict.main(predict.PredictConfig(model_file=str(model_file), vocabulary=str(other)), ["a"])
+
+    shutil.copytree(finished / "export", other)
+    tokens.Pieces("characters", "ABCDEFGHI").save(other / "target")
+    refused(finished / "model.keras", "is that of another model: .*differs from")
+    for name in ("model.keras", "export/float32.tflite"):
+        shutil.copy(finished / name, alone)
+        refused(alone / pathlib.Path(name).name, "has 13 tokens, the model .*that of another model")
+    tokens.Pieces("characters", [chr(code) for code in range(65, 500)]).save(other / "source")
+    for file in sorted(alone.iterdir()):
+        refused(file, "has 439 tokens, which are not this model's")
 
 
 def test_predict_needs_no_tensorflow_and_survives_any_line(finished):
@@ -167,6 +178,21 @@ def test_a_teacher_and_eight_bits(data, finished, tmp_path, model):
     rows = rows_of(tmp_path / "run")
     assert np.isfinite(metrics["test_cross_entropy"]) and set(rows) == {"keras", "float32", "int8"}
     assert not export.float_operators(tmp_path / "run" / "export" / "int8.tflite")
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("model", ["seq2seq", "additive", "multiplicative"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_files_of_recurrent_translators_of_two_layers(data, tmp_path, capsys, model, cell):
+    """Their encoders are files of several signatures; what they translate is what Keras does."""
+    train(tmp_path / "run", data, model=model, cell=cell, num_layers=2, units=32, epochs=2, export="float32,int8",
+          num_translated=4)
+    folder, said = tmp_path / "run", {}
+    for name in ("model.keras", "export/float32.tflite", "export/int8.tflite"):
+        predict.main(predict.PredictConfig(model_file=str(folder / name)), ["abcd", "a", "dcbadc"])
+        said[name] = capsys.readouterr().out
+    assert said["model.keras"] == said["export/float32.tflite"] and said["export/int8.tflite"].count("\n") == 3
+    assert not export.float_operators(folder / "export" / "int8.tflite")
 
 
 def test_one_embedding_in_eight_bits(data, tmp_path):

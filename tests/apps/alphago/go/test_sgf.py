@@ -1,8 +1,15 @@
+import os
+import pathlib
+import zipfile
+
 import numpy as np
 import pytest
 
+from apps.alphago import game_data
 from apps.alphago.go import rules as go
 from apps.alphago.go import sgf
+
+DATA = pathlib.Path(os.environ.get("USAGI_DATA", pathlib.Path(__file__).parents[5] / "shared" / "data"))
 
 FULL = rb"""(;FF[4]GM[1]CA[Shift_JIS]SZ[9]KM[6.5]PB[\x8a\x7d\x8c\xb4]PW[a\]b\\c]RE[W+R]C[one
 two\
@@ -39,6 +46,13 @@ def test_written_and_read_again(tmp_path, margin, text):
         assert getattr(found, name) == getattr(record, name), name
 
 
+@pytest.mark.parametrize("result, margin", [
+    (b"B+3.5", 3.5), (b"W+", -sgf.RESIGNATION), (b"W+Time", -sgf.RESIGNATION), (b"jigo", 0), (b"B+nan", None),
+    (b"B+inf", None), (b"Void", None), (b"?", None)])
+def test_results(result, margin):
+    assert sgf.record_of(sgf.tree_of(b"(;SZ[5]RE[%s])" % result, "x.sgf"), "x.sgf").margin == margin
+
+
 @pytest.mark.parametrize("content, first", [
     (b"(;SZ[5])", 1), (b"(;SZ[5];W[aa])", -1), (b"(;SZ[5]PL[W])", -1), (b"(;SZ[5]PL[B];W[aa])", 1),
     (b"(;SZ[5]HA[2]AB[aa][bb])", -1), (b"(;SZ[5]HA[2]AB[aa][bb]PL[B])", 1), (b"(;SZ[5]HA[2]AB[aa][bb];B[cc])", 1),
@@ -64,6 +78,8 @@ def test_replay():
     (b"(;SZ[nine];B[ee])", "x.sgf is not a game of Go in SGF"),
     (b"(;SZ[25];B[ee])", "x.sgf: the board has 25 points a side; expected 5 to 19"),
     (b"(;SZ[9]KM[x];B[ee])", "x.sgf: .*KM|x.sgf: "),
+    (b"(;SZ[9]KM[nan];B[ee])", "x.sgf: "),
+    (b"(;SZ[9]CA[UTF-8]PB[\xff\xfe];B[ee])", "x.sgf: .*can't decode byte"),
     (b"(;SZ[9];B[ee];W[zz])", "x.sgf: damaged after move 1"),
     (b"(;SZ[9];B[ee];AB[aa])", "x.sgf: damaged after move 1: stones are set up in the middle"),
     (b"(;SZ[9];B[ee];W[ee])", "x.sgf: move 2, white E5, is illegal here:\n"),
@@ -73,3 +89,22 @@ def test_bad_files(tmp_path, content, message):
     (tmp_path / "x.sgf").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         sgf.replay(go.Rules(size=9), sgf.read(tmp_path / "x.sgf"), "x.sgf")
+
+
+@pytest.mark.parametrize("step", [100, pytest.param(1, marks=[pytest.mark.conformance, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("name, size, total", [("go9/ogs_9x9.zip", 9, 2700), ("go19/fox_pro_19x19.zip", 19, 3400)])
+def test_real_games(name, size, total, step):
+    """Every game is read, is legal, and comes back the same when it was written; conformance takes all of them."""
+    if not (DATA / name).exists():
+        pytest.skip(f"{DATA / name} is not there; USAGI_DATA names the folder of real data sets")
+    records = []
+    with zipfile.ZipFile(DATA / name) as archive:
+        names = sorted(each for each in archive.namelist() if each.endswith(".sgf"))
+        assert len(names) == total
+        for each in names[::step]:
+            record = sgf.record_of(sgf.tree_of(archive.read(each), each), each)
+            again = sgf.record_of(sgf.tree_of(sgf.write(record), each), each)
+            assert again == record and record.size == size and record.setup is None
+            records.append((each, record))
+    kept, illegal = game_data.without_illegal(go.Rules(size=size), records)
+    assert not illegal and [each for each, _ in kept] == names[::step]

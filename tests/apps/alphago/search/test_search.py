@@ -1,5 +1,6 @@
 """Searches against one written with dictionaries, against solved games, and against themselves."""
 
+import copy
 import functools
 
 import numpy as np
@@ -11,6 +12,7 @@ from apps.alphago.go import rules as go
 from apps.alphago.search import policies
 from apps.alphago.search import tree as trees
 from apps.alphago.search.simulate import search
+from tests.apps.alphago.go.reference import Board as Reference
 
 RULES = go.Rules(size=5, komi=0.5, max_moves=30)
 
@@ -223,6 +225,50 @@ def test_tic_tac_toe_is_solved():
         assert after == solve(own, other), (own, other, row)
 
 
+def wins(board, komi, plies):
+    """Whether who is to move wins a game that is cut off after so many more moves."""
+    if board.passes >= 2 or not plies:
+        return (board.area() - komi) * board.turn > 0
+    return any(not wins(played(board, move), komi, plies - 1) for move in (None, *sorted(board.legal())))
+
+
+def played(board, move):
+    after = copy.copy(board)
+    after.positions, after.prisoners = list(board.positions), dict(board.prisoners)
+    after.play(move)
+    return after
+
+
+def test_endgames_of_go_are_solved():
+    """The last four moves of 5x5, where some win and some lose by an exhaustive search, with a network that knows
+    nothing."""
+    rules, noise, moves, winning = go.Rules(size=5, komi=0.5, max_moves=26), np.random.default_rng(2), [], []
+    while len(moves) < 12:
+        board, line = Reference(5), []
+        for _ in range(22):
+            point = sorted(board.legal())[noise.integers(len(board.legal()))]
+            board.play(point)
+            line.append(5 * point[0] + point[1])
+        good = {25 if move is None else 5 * move[0] + move[1] for move in (None, *board.legal())
+                if not wins(played(board, move), rules.komi, 3)}
+        if 0 < len(good) <= len(board.legal()) // 3:
+            moves.append(line)
+            winning.append(good)
+    state = go.new(rules, len(moves))
+    for each in np.array(moves, np.int32).T:
+        state = go.program(rules, "play")(state, each)
+    game = games.go_game(rules)
+    tree = tf.function(lambda state: search(game, constant_go, policies.Puct(), trees.plant(
+        game, constant_go, state, 3001), 3000), jit_compile=True)(state)
+    visits, total = tree.visits.numpy()[:, 0], tree.total.numpy()[:, 0]
+    for own, values, good in zip(visits, total, winning):
+        assert own.argmax() in good and values[own.argmax()] > 0
+
+
+def constant_go(observation):
+    return tf.zeros([observation.shape[0], 26]), tf.zeros([observation.shape[0]])
+
+
 def test_sequential_halving():
     table = policies.schedule(4, 16)
     # 4 actions: two phases of 8 visits: each of four twice, then each of two four times
@@ -232,7 +278,8 @@ def test_sequential_halving():
     policy = policies.Gumbel(noise=noise, num_simulations=32, num_considered=8)
     tree = run(games.go_game(RULES), go_positions(4, 3), policy, 32)
     visits = np.sort(tree.visits.numpy()[:, 0])[:, ::-1]
-    assert visits[:, :8].tolist() == [[9, 9, 3, 3, 1, 1, 1, 1][:8]] * 4 or (visits.sum(1) == 32).all()
+    # 8 actions, three phases: each of eight once, each of four twice, each of two five times; the rest to the last two
+    assert visits[:, :8].tolist() == [[11, 11, 3, 3, 1, 1, 1, 1]] * 4 and not visits[:, 8:].any()
     row = trees.rows(tree, tf.zeros([4], tf.int32))
     chosen, target = policy.choose(row).numpy(), policy.target(row).numpy()
     np.testing.assert_allclose(target.sum(1), 1, rtol=1e-5)
