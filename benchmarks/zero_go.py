@@ -67,7 +67,7 @@ def matches_of(run, untrained, program):
     """{name: (path of the network and its settings, opponent, games)} of 9x9."""
     weak, strong = (f"gtp:{program} {GNU_GO.format(level)}" for level in (1, 10))
     return {"400 simulations": (f"{run}{SEARCH}", weak, 200), "alone": (f"{run}{ALONE}", weak, 200),
-            "untrained": (f"{untrained}{SEARCH}", weak, 60), "level 10": (f"{run}{SEARCH}", strong, 100)}
+            "untrained": (f"{untrained}{SEARCH}", weak, 40), "level 10": (f"{run}{SEARCH}", strong, 100)}
 
 
 def on_the_way(run, minutes, program):
