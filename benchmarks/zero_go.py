@@ -139,12 +139,12 @@ def plot(size, record):
     points += [(record["run"]["seconds"] / 60, row) for row in rows if row["match"] == "400 simulations"]
     if len(points) > 1:
         minutes, found = zip(*points)
-        points = axes.twinx()
-        points.errorbar(minutes, [row["score"] for row in found], color="tab:red", marker="o", capsize=3,
-                        yerr=([row["score"] - row["score_low"] for row in found],
-                              [row["score_high"] - row["score"] for row in found]))
-        points.set_ylim(0, 1)
-        points.set_ylabel("points a game against GNU Go, level 1 (red)")
+        right = axes.twinx()
+        right.errorbar(minutes, [row["score"] for row in found], color="tab:red", marker="o", capsize=3,
+                       yerr=([row["score"] - row["score_low"] for row in found],
+                             [row["score_high"] - row["score"] for row in found]))
+        right.set_ylim(0, 1)
+        right.set_ylabel("points a game against GNU Go, level 1 (red)")
     reporting.save_figure(figure, f"docs/pictures/zero_go_{size}.png")
 
 
