@@ -192,14 +192,14 @@ def prepare_runtime(config):
         # XLA refuses some gradients in this mode (maximum pooling), and its programs for processors repeat without it.
         tf.config.experimental.enable_op_determinism()
     if config.precision == "mixed_bfloat16" and not computes_bfloat16():
-        print("--precision=mixed_bfloat16: this processor lacks AVX-512, without which TensorFlow computes bfloat16 "
-              "about ten times slower than float32. --precision=float32 is the faster one here.", flush=True)
+        print("--precision=mixed_bfloat16: this processor lacks AVX-512, without which TensorFlow emulates "
+              "bfloat16. --precision=float32 is made for it.", flush=True)
     set_precision(config.precision)
 
 
 def computes_bfloat16(cpuinfo="/proc/cpuinfo"):
-    """Whether bfloat16 is no slower than float32 here: False only where there is no GPU and the processor is known to
-    lack the instructions that oneDNN asks for."""
+    """Whether there are instructions for bfloat16 here: False only where there is no GPU and the processor is known to
+    lack those that oneDNN asks for."""
     if tf.config.list_physical_devices("GPU"):
         return True
     try:
