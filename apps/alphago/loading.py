@@ -130,4 +130,4 @@ def _evaluator(file):
         model = keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras raises what the zip file, the JSON and the weights raise
         raise ValueError(f"{file} cannot be read as a Keras model: {error}") from None
-    return networks.Evaluator(model, symmetric=True), networks.structure_of(model).size
+    return networks.Evaluator(model), networks.structure_of(model).size

@@ -205,7 +205,7 @@ class Evaluator(tf.Module):
     def bound(self, values):
         """The same network with other weights, `values` of an evaluator of the same structure, as a function."""
         network = _Folded(self._structure, values, self._winograd)
-        return functools.partial(_under_symmetries, self._structure, network) if self._symmetric else network
+        return functools.partial(seen_under_symmetries, self._structure.size, network) if self._symmetric else network
 
     def _folded(self, model):
         """{name: float32 arrays [kernel, bias]}, batch normalisation folded into both."""
@@ -226,14 +226,32 @@ class Evaluator(tf.Module):
         return found
 
 
-def _under_symmetries(structure, network, planes):
-    """What a network says of planes [B, N, N, C] that it sees under a symmetry each."""
+def seen_under_symmetries(size, network, planes, number=1):
+    """What a network says of planes [B, N, N, C] that it sees under `number` symmetries of the board, in the mean.
+
+    Which ones is drawn by a position's stones, so that the same position is always seen alike.
+
+    Args:
+        size: N.
+        network: planes [K, N, N, C] -> (logits [K, A], value [K]).
+        planes: float32.
+        number: 1, 2, 4 or 8 (all).
+
+    Returns:
+        (logits [B, A], value [B]).
+    """
     # Whole numbers, so that every way to add them up gives the same.
-    numbers = np.random.default_rng(0).integers(0, 1024, [structure.size, structure.size, 2]).astype(np.float32)
-    symmetry = tf.cast(tf.reduce_sum(planes[..., :2] * numbers, axis=[1, 2, 3]), tf.int32) % features.NUM_SYMMETRIES
-    logits, value = network(features.transform_planes(structure.size, planes, symmetry))
-    source = tf.gather(features.inverse_symmetries(structure.size)[:, :structure.num_actions], symmetry)
-    return tf.gather(logits, source, batch_dims=1), value
+    numbers = np.random.default_rng(0).integers(0, 1024, [size, size, 2]).astype(np.float32)
+    first = tf.cast(tf.reduce_sum(planes[..., :2] * numbers, axis=[1, 2, 3]), tf.int32)
+    steps = tf.range(0, features.NUM_SYMMETRIES, features.NUM_SYMMETRIES // number)
+    symmetry = tf.reshape((first + steps[:, None]) % features.NUM_SYMMETRIES, [-1])
+    logits, value = network(features.transform_planes(size, tf.tile(planes, [number, 1, 1, 1]), symmetry))
+    source = tf.gather(features.inverse_symmetries(size)[:, :logits.shape[1]], symmetry)
+    logits = tf.gather(logits, source, batch_dims=1)
+    if number == 1:
+        return logits, value
+    return (tf.reduce_mean(tf.reshape(logits, [number, -1, logits.shape[1]]), axis=0),
+            tf.reduce_mean(tf.reshape(value, [number, -1]), axis=0))
 
 
 class _Folded:
@@ -299,7 +317,7 @@ def lite_network(path, num_threads=1):
                          f"inputs of shape {shapes} and {', '.join(runner.output_names)}.")
 
     def network(planes):
-        outputs = runner.named(planes)
+        outputs = runner.named(np.asarray(planes))
         return outputs["policy"], outputs["value"][:, 0]
 
     network.planes = shapes[0][2]

@@ -16,7 +16,9 @@ from layers.checking import unknown_name
 
 _LOOK = 32  # simulations between two looks at whether a move is decided
 _LONGEST_LINE = 12
-_LEAST = {"simulations": 1, "leaves": 1, "capacity": 0, "sampled_moves": 0, "resign_below": 0, "first_pass": 0}
+_LEAST = {"simulations": 1, "leaves": 1, "capacity": 0, "sampled_moves": 0, "resign_below": 0, "first_pass": 0,
+          "exploration": 0}
+_SYMMETRIES = (0, 1, 2, 4, 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,9 @@ class SearchSettings:
         capacity: nodes of the tree; a search ends when it is full. 0: four times the simulations, at least 4096.
         sampled_moves: so many moves of a game are drawn in proportion to visits; after them the most visited is played.
         resign_below: win rate under which the player gives up; 0: never.
-        first_play: as of `policies.Puct`.
+        first_play, exploration: as of `policies.Puct`.
+        symmetries: of the board, under so many of which the network sees a position: 1, 2, 4 or 8, drawn by its stones,
+            and the mean of what it says counts; 0: as the position stands.
         margin_share, first_pass, losing_pass: as of `games.go_game`, as the network has learned it.
         seed: of the drawn moves.
     """
@@ -41,6 +45,8 @@ class SearchSettings:
     sampled_moves: int = 0
     resign_below: float = 0.0
     first_play: str = "parent"
+    exploration: float = 1.25
+    symmetries: int = 1
     margin_share: float = 0.1
     first_pass: int = 0
     losing_pass: float = 1.0
@@ -53,6 +59,8 @@ class SearchSettings:
         if not 0 <= self.margin_share < 0.5 or not -1 <= self.losing_pass <= 1:
             raise ValueError("margin_share of a search must be from 0 to below 0.5, losing_pass from -1 to 1; received "
                              f"{self.margin_share} and {self.losing_pass}.")
+        if self.symmetries not in _SYMMETRIES:
+            raise ValueError(f"symmetries of a search must be one of {_SYMMETRIES}; received {self.symmetries}.")
         if self.first_play not in policies.FIRST_PLAYS:
             raise unknown_name("first_play of a search", self.first_play, policies.FIRST_PLAYS)
 
@@ -99,8 +107,9 @@ class SearchPlayer:
         if rules.size != self._size:
             raise ValueError(f"{self.name} plays on boards of {self._size}; received a board of {rules.size}.")
         settings = self._settings
-        self._programs = programs(rules, self._network, settings.leaves, settings.num_nodes, settings.first_play,
-                                  **settings.game)
+        self._programs = programs(rules, self._network, leaves=settings.leaves, capacity=settings.num_nodes,
+                                  symmetries=settings.symmetries, first_play=settings.first_play,
+                                  exploration=settings.exploration, **settings.game)
         self._tree = None
 
     @property
@@ -273,10 +282,14 @@ class Programs:
     A network that is no `Evaluator` is called between two halves of each round.
     """
 
-    def __init__(self, rules, network, leaves, capacity, first_play, **game):
-        self.rules, self._network, self._leaves, self._capacity = rules, network, leaves, capacity
+    def __init__(self, rules, network, *, leaves, capacity, symmetries, first_play, exploration, **game):
+        self.rules, self._leaves, self._capacity = rules, leaves, capacity
         self._game = games.go_game(rules, planes=network.planes, **game)
-        self._policy = policies.Puct(first_play=first_play)
+        self._compiled = isinstance(network, networks.Evaluator)
+        if symmetries:
+            network = functools.partial(networks.seen_under_symmetries, rules.size, network, number=symmetries)
+        self._see = network
+        self._policy = policies.Puct(first_play=first_play, exploration=exploration)
         self.replant = tf.function(trees.replant, jit_compile=True)
         self._grow = tf.function(self._grown, jit_compile=True)
         self._observe = tf.function(self._game.observe, jit_compile=True)
@@ -286,14 +299,14 @@ class Programs:
 
     def plant(self, state):
         """A tree of one node."""
-        if isinstance(self._network, networks.Evaluator):
+        if self._compiled:
             return self._planted(state, None, None)
         return self._planted(state, *self._evaluated(self._observe(state)))
 
     def grow(self, tree, rounds, wanted=None):
         """The trees after so many rounds of `leaves` simulations. `wanted`, bool [B], are those that take part: an
         evaluator's only; None: all."""
-        if isinstance(self._network, networks.Evaluator):
+        if self._compiled:
             return self._grow(tree, tf.constant(rounds), wanted)
         for _ in range(rounds):
             tree, found, planes = self._down(tree)
@@ -301,15 +314,15 @@ class Programs:
         return tree
 
     def _evaluated(self, planes):
-        logits, value = self._network(planes.numpy())
+        logits, value = self._see(planes.numpy())
         return tf.constant(logits, tf.float32), tf.constant(value, tf.float32)
 
     def _plant(self, state, logits, value):
-        network = self._network if logits is None else lambda planes: (logits, value)
+        network = self._see if logits is None else lambda planes: (logits, value)
         return trees.plant(self._game, network, state, self._capacity)
 
     def _grown(self, tree, rounds, wanted):
-        return simulate.search(self._game, self._network, self._policy, tree, rounds * self._leaves, self._leaves,
+        return simulate.search(self._game, self._see, self._policy, tree, rounds * self._leaves, self._leaves,
                                wanted)
 
     def _way_down(self, tree):
@@ -321,9 +334,9 @@ class Programs:
 
 
 @functools.lru_cache(maxsize=8)
-def programs(rules, network, leaves, capacity, first_play, **game):
+def programs(rules, network, **settings):
     """`Programs`, compiled once for all games."""
-    made = Programs(rules, network, leaves, capacity, first_play, **game)
+    made = Programs(rules, network, **settings)
     tree = made.grow(made.plant(go.new(rules, 1)), 1)
     made.replant(tree, tf.constant([rules.num_points]))
     return made

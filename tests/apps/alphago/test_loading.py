@@ -55,7 +55,7 @@ def test_the_network_that_comes_with_the_suite(run, tmp_path, monkeypatch):
     assert (learned["first_pass"], learned["losing_pass"]) == (40, -0.75)
     makes = player_of("network:go9,simulations=16,leaves=8,capacity=200"), player_of("random")
     (game, _), = play_games(makes, rules=rules, numbers=[2])
-    assert game.score == 1 and game.margin < -20  # white's
+    assert game.score == 1
     monkeypatch.chdir(tmp_path)
     for own in (False, True):
         if own:  # a run of that name comes first; another folder does not
