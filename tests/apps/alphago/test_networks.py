@@ -96,3 +96,24 @@ def test_positions_are_seen_under_symmetries(structure):
     assert np.any(seen, axis=1).sum() == 8  # of 48 positions
     again = Evaluator(model, symmetric=True)(planes[:5])
     np.testing.assert_allclose(again[0], logits[:5], rtol=1e-3, atol=1e-3)
+
+
+def test_the_mean_over_symmetries():
+    structure = next(structure for structure in STRUCTURES if structure.size == 9)
+    size, model = 9, settled(structure)
+    planes = tf.cast(tf.random.stateless_uniform([5, size, size, structure.planes], [0, 2]) > 0.7, tf.float32)
+    seen = tf.function(networks.seen_under_symmetries, jit_compile=True)
+    logits, value = seen(size, Evaluator(model), planes, 8)
+    sums = [0, 0]
+    for symmetry in range(8):
+        image = model(features.transform_planes(size, planes, tf.fill([5], symmetry)))
+        back = features.inverse_symmetries(size)[symmetry, :structure.num_actions]
+        sums[0] += tf.gather(image["policy"], back, axis=1).numpy()
+        sums[1] += image["value"][:, 0].numpy()
+    np.testing.assert_allclose(logits, sums[0] / 8, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(value, sums[1] / 8, atol=1e-4)
+    turned = seen(size, Evaluator(model), features.transform_planes(size, planes, tf.fill([5], 3)), 8)
+    np.testing.assert_allclose(tf.gather(turned[0], features.inverse_symmetries(size)[3, :82], axis=1), logits,
+                               rtol=1e-3, atol=1e-3)
+    two = seen(size, Evaluator(model), planes, 2)
+    assert np.abs(two[0] - logits).max() > 1e-2  # half way

@@ -18,7 +18,7 @@ from strategies.export import tflite
 
 RULES = go.Rules(size=5, komi=0.5, max_moves=60)
 # An untrained network's favourites mean nothing: all moves are looked at.
-SETTINGS = SearchSettings(simulations=64, leaves=4, capacity=200, margin_share=0, first_play="zero")
+SETTINGS = SearchSettings(simulations=64, leaves=4, capacity=200, margin_share=0, first_play="zero", symmetries=0)
 
 
 def a_model(planes):
@@ -205,10 +205,11 @@ def test_files_for_phones(tmp_path, planes):
     model, path = a_model(planes), tmp_path / "network.tflite"
     evaluator, board = networks.Evaluator(model), Board(RULES)
     tflite.convert(model, path, "float32")
-    expected = SearchPlayer(evaluator, 5, SETTINGS).choose(board)
+    settings = dataclasses.replace(SETTINGS, symmetries=2)
+    expected = SearchPlayer(evaluator, 5, settings).choose(board)
     network, size = networks.lite_network(path)
     assert size == 5
-    found = SearchPlayer(network, 5, SETTINGS).choose(board)
+    found = SearchPlayer(network, 5, settings).choose(board)
     assert found.move == expected.move
     for a, b in zip(found.analysis.candidates, expected.analysis.candidates):
         assert (a.move, a.visits) == (b.move, b.visits) and a.win_rate == pytest.approx(b.win_rate, abs=1e-3)
@@ -217,6 +218,7 @@ def test_files_for_phones(tmp_path, planes):
 @pytest.mark.parametrize("setting, message", [
     ({"simulations": 0}, "simulations of a search must be at least 1; received 0"), ({"capacity": -1}, "capacity of"),
     ({"margin_share": 0.5}, "margin_share of a search must be from 0 to below 0.5"),
+    ({"symmetries": 3}, r"symmetries of a search must be one of \(0, 1, 2, 4, 8\); received 3"),
     ({"losing_pass": 2}, "received 0.1 and 2"), ({"first_play": "zeros"}, "Unknown first_play of a search 'zeros'"),
     ({"resign_below": float("nan")}, "resign_below of a search must be at least 0; received nan")])
 def test_settings_that_are_refused(setting, message):
