@@ -33,9 +33,10 @@ class ZeroConfig(TrainingConfig):
     ownership: bool = field(True, "A head that learns whose each point will be. Go only.")
     score: bool = field(False, "A head that learns the margin. Go only.")
 
-    epochs: int = field(100, "Generations: self-play, then learning.", minimum=0)
+    epochs: int = field(100, "Generations: self-play, then learning. A run that has ended goes on when it is given "
+                             "more.", minimum=0, volatile=True)
     time_budget: float = field(0.0, "Minutes of self-play and learning in all, over all starts; replaces --epochs. 0: "
-                                    "no budget.", minimum=0)
+                                    "no budget. As with --epochs a run can be given more.", minimum=0, volatile=True)
     parallel_games: int = field(64, "Games at the same time, in each process that plays.", minimum=1)
     actors: int = field(0, "Processes that play on while this one learns. 0: it plays and learns in turn.", minimum=0)
     actor_timeout: float = field(600.0, "Seconds without a move after which such a process is replaced.", above=0)
