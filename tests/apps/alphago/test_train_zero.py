@@ -27,7 +27,8 @@ def config(path, **changes):
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """A run of three generations that was cut within the second, after its games and before it had learned.
+    """A run of two generations that was cut within the second, after its games and before it had learned, and then was
+    given a third.
 
     And the number of games then, its metrics, and how many positions it asked for when it went on.
     """
@@ -43,7 +44,7 @@ def resumed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_zero.Learner, "_learn", cut)
         with pytest.raises(KeyboardInterrupt):
-            train_zero.train(config(path, epochs=3))
+            train_zero.train(config(path, epochs=2))
     assert not (path / "metrics.json").exists()
     games = replay.Replay(path / "replay", *of_game(), window=10**6).num_games
     with pytest.MonkeyPatch.context() as patch:
