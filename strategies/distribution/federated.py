@@ -120,7 +120,10 @@ class Federated:
             weights = tf.where(works & places, tf.gather(sizes, chosen), tf.zeros_like(chosen))
             return batch, tf.cast(weights, tf.float32)
 
-        return tf.data.Dataset.range(start, 2**62).map(one, num_parallel_calls=2, deterministic=True).prefetch(2)
+        rounds = tf.data.Dataset.range(start, 2**62).map(one, num_parallel_calls=2, deterministic=True).prefetch(2)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # its thread may hold up an iterator that is dropped, for seconds
+        return rounds.with_options(options)
 
 
 @contextlib.contextmanager
