@@ -51,7 +51,7 @@ def stream(sample, model, *, batch_size, steps, seed):
             for step in itertools.count(start_step + index, number):
                 yield tf.nest.map_structure(lambda part: part[first:first + rows], batch(step))
 
-        return splits.with_options(tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2))
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
 
     return splits.Stream(num_examples=steps * batch_size, batch_size=batch_size, make=make, is_training=True)
 

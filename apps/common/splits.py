@@ -54,7 +54,7 @@ class Stream:
         return -(-self.num_examples // self.batch_size)
 
     def __call__(self, input_context=None, start_step=0, turn=(0, 1)):
-        return self.make(input_context, start_step, turn)
+        return _with_options(self.make(input_context, start_step, turn))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def training_stream(num_examples, batch_size, seed, fetch, *, num_noise=0):
         if number > 1:
             batches = batches.shard(number, index)
         dataset = batches.map(fetch_rows, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-        return with_options(dataset.prefetch(_PREFETCHED))
+        return dataset.prefetch(_PREFETCHED)
 
     def with_teacher(logits):
         with tf.device("CPU:0"):  # where tf.data runs
@@ -183,7 +183,7 @@ def bucketed_stream(group, batch_size, seed, fetch, *, costs=None):
         if number > 1:
             batches = batches.shard(number, index)
         dataset = batches.map(fetch, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-        return with_options(dataset.prefetch(_PREFETCHED))
+        return dataset.prefetch(_PREFETCHED)
 
     return Stream(steps_per_epoch * batch_size, batch_size, make, is_training=True,
                   relative_costs=None if costs is None else relative_costs)
@@ -206,8 +206,7 @@ def evaluation_stream(num_examples, batch_size, fetch):
             return fetch(tf.range(start + rows * pipeline // pipelines, start + rows * (pipeline + 1) // pipelines))
 
         starts = tf.data.Dataset.range((start_step + index) * batch_size, num_examples, number * batch_size)
-        return with_options(starts.map(batch, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-                             .prefetch(_PREFETCHED))
+        return starts.map(batch, num_parallel_calls=_PARALLEL_CALLS, deterministic=True).prefetch(_PREFETCHED)
 
     return Stream(num_examples, batch_size, make)
 
@@ -223,8 +222,7 @@ def rows_of_worker(input_context, batch_size):
     return input_context.input_pipeline_id * share, share
 
 
-def with_options(dataset):
-    """The `tf.data.Dataset` with the options that all streams of training have."""
+def _with_options(dataset):
     options = tf.data.Options()
     # The thread that tunes a pipeline wakes up after 10 ms, 20 ms, 40 ms, … up to a minute, and an iterator that is
     # dropped may have to wait for it.

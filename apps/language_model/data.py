@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from apps.common import tokens
 from apps.common.config import unknown_name
-from apps.common.splits import Splits, Stream, evaluation_stream, training_stream, with_options
+from apps.common.splits import Splits, Stream, evaluation_stream, training_stream
 from apps.common.text import find_parts, read_text
 from apps.language_model.writing import encode_text
 
@@ -204,7 +204,7 @@ def _carried(numbers, config):
             found = window(tf.constant(rows, tf.int64) + step % steps * length)
             return found[:, :-1], found[:, 1:]
 
-        return with_options(tf.data.Dataset.range(start_step, 2**62).map(batch).prefetch(2))
+        return tf.data.Dataset.range(start_step, 2**62).map(batch).prefetch(2)
 
     return Stream(steps * batch_size, batch_size, make, is_training=True)
 

@@ -79,5 +79,6 @@ def test_batch_must_split_over_workers():
 
 def test_no_thread_tunes_the_pipeline():
     """An iterator that is dropped would wait for it, up to as long as it has lived."""
-    for dataset in (stream()(), splits.evaluation_stream(10, 3, lambda index: (index, index))()):
+    own = splits.Stream(10, 5, lambda input_context, start_step, turn: tf.data.Dataset.range(2), is_training=True)
+    for dataset in (own(), stream()(), splits.evaluation_stream(10, 3, lambda index: (index, index))()):
         assert dataset.options().autotune.enabled is False
