@@ -43,7 +43,9 @@ def rounds_of(strategy, number, train=None):
     train = train or replicas.stream(*data(), BATCH)
     rows = federated.deal(np.zeros(train.num_examples), strategy._clients, 0.0, strategy._seed)
     joined = federated.joining_rounds(strategy._clients, strategy._late, number, strategy._seed)
-    return [((x.numpy(), y.numpy()), n.numpy()) for (x, y), n in strategy._data(train, rows, joined, 0).take(number)]
+    data_of = strategy._data(train, rows, joined, 0)
+    assert data_of.options().autotune.enabled is False  # as of `apps.common.splits.Stream`
+    return [((x.numpy(), y.numpy()), n.numpy()) for (x, y), n in data_of.take(number)]
 
 
 def test_is_the_algorithm():
