@@ -75,6 +75,8 @@ def train(config):
     strategy.check(model, learning.stream(None, model, batch_size=config.batch_size, steps=1, seed=0))
     run.begin()
     with contextlib.closing(Learner(run, setting, strategy, model)) as learner:
+        if not learner.is_done:  # a run that had ended and was given more has not ended now
+            (run.path / "metrics.json").unlink(missing_ok=True)
         while not learner.is_done:
             learner.generation()
         return learner.finish()

@@ -215,6 +215,13 @@ def test_files_for_phones(tmp_path, planes):
         assert (a.move, a.visits) == (b.move, b.visits) and a.win_rate == pytest.approx(b.win_rate, abs=1e-3)
 
 
+def test_exploration(evaluator):
+    """More of it spreads the visits."""
+    most = [max(c.visits for c in SearchPlayer(evaluator, 5, dataclasses.replace(SETTINGS, exploration=rate)).choose(
+        Board(RULES)).analysis.candidates) for rate in (0.1, 10.0)]
+    assert most[0] > 2 * most[1]
+
+
 @pytest.mark.parametrize("setting, message", [
     ({"simulations": 0}, "simulations of a search must be at least 1; received 0"), ({"capacity": -1}, "capacity of"),
     ({"margin_share": 0.5}, "margin_share of a search must be from 0 to below 0.5"),
