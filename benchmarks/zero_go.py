@@ -7,7 +7,7 @@ On 9x9 the network plays GNU Go: after all of its training with a search, alone,
 training; and with the search as it was on the way. On 5x5 it plays random moves, and is asked for the first move.
 Training goes on where it was interrupted, and so do matches. Openings are four random moves, each with both colours.
 A row is kept as soon as there is one. --network plays another network than that of --folder, such as go9, which comes
-with the suite: then nothing is trained, and there is no curve.
+with the suite: then nothing is trained, there is no curve, and the record has its name.
 """
 
 import argparse
@@ -56,6 +56,8 @@ def main():
     if size == 9 and not options.network:
         matches |= on_the_way(run, minutes, options.gnugo)
     name, rows = "zero_go" if size == 9 else "zero_go_5", []
+    if options.network:  # rows of one record are of one network
+        name += f"_{pathlib.Path(options.network).stem}"
     for match in options.only.split(",") if options.only else matches:
         rows.append({"match": match, **play(folder / f"match{size}" / match.replace(" ", "_"), size, *matches[match])})
         record = common.write(name, rows, key="match", **training_of(run, size))
