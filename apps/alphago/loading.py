@@ -29,12 +29,6 @@ class Loaded(typing.NamedTuple):
     game: dict
 
 
-def load_player(path, settings=DEFAULTS, *, name=""):
-    """A player that searches with a network, and the rules it knows; arguments as of `maker`, errors as of `load`."""
-    found = load(path)
-    return SearchPlayer(found.network, found.size, settings, name=name or name_of(path)), found.rules
-
-
 def maker(spec):
     """How players of a specification are made: `FOLDER` or `FILE`, then settings, as runs/zero9,simulations=100.
 

@@ -12,7 +12,7 @@ from apps.alphago.config import ZeroConfig
 from apps.alphago.go import rules as go
 from apps.alphago.go import sgf
 from apps.alphago.go.board import Board
-from apps.alphago.loading import load_player
+from apps.alphago.loading import load
 from apps.common.fitting import read_history
 from strategies import checkpoint
 
@@ -142,8 +142,7 @@ def test_go(tmp_path):
     for path in paths:
         record = sgf.read(path)
         assert Board.from_record(rules, record).score() == record.margin
-    player, _ = load_player(tmp_path / "run")
-    assert player.sizes == (5,)
+    assert load(tmp_path / "run").size == 5
     (events,) = (tmp_path / "run" / "logs").glob("events*")
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
     assert {"last_positions", "policy_loss", "ownership_loss", "simulations_per_second", "search_entropy"} <= tags
