@@ -52,9 +52,9 @@ def network_of(name):
     """An evaluator with variables, those of the peers, or a network that gives the same numbers for all positions."""
     if name == "tower":
         model = networks.build(_STRUCTURE)
-        for layer, kernel in worker.tower().items():
-            names = [each.name for each in model.layers]
-            model.get_layer(layer if layer in names else f"{layer}_conv").kernel.assign(kernel)
+        layers = {layer.name: layer for layer in model.layers}
+        for name, kernel in worker.tower().items():
+            (layers.get(f"{name}_conv") or layers[name]).kernel.assign(kernel)
         return networks.Evaluator(model)
     return lambda planes: (tf.zeros([planes.shape[0], 82]), tf.zeros([planes.shape[0]]))
 
