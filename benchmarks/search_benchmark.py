@@ -4,13 +4,12 @@
     python -m benchmarks.search_benchmark --peers_python=peers/bin/python [--only=search] [--rounds=7]
 
 Two processes stay, one for each side, and measure case by case in alternation; each rests while the other works. Both
-have the same network. pgx also looks whether a position has come again, with which a game there ends. The peers get the
+have the same network; where a search uses it, what it evaluates alone is measured in the same turns. A row is kept as
+soon as there is one. pgx also looks whether a position has come again, with which a game there ends. The peers get the
 setting in which they are fastest: without the XLA flag below jaxlib 0.10.2 runs convolutions on one core.
 """
 
 import argparse
-import datetime
-import json
 import pathlib
 import sys
 
@@ -29,8 +28,7 @@ CASES = [
       for policy, simulations in (("puct", 32), ("puct", 128), ("gumbel", 32)) for batch in (1, 8, 64)),
     *({"kind": "search", "network": "constant", "policy": "puct", "batch": batch, "simulations": 32}
       for batch in (1, 8, 64)),
-    *({"kind": "self_play", "batch": 64, "visits": visits} for visits in (32, 128)),
-    *({"kind": "network", "batch": batch} for batch in (1, 8, 64))]
+    *({"kind": "self_play", "batch": 64, "visits": visits} for visits in (32, 128))]
 PEER_SCRIPT = pathlib.Path(__file__).parent / "search" / "peer_worker.py"
 PEER_FLAGS = "--xla_cpu_experimental_ynn_fusion_type="
 
@@ -46,26 +44,11 @@ def main():
     sides = {"usagi": peers.Worker(sys.executable, ["-m", "benchmarks.search.usagi_worker"])}
     if options.peers_python:
         sides["peers"] = peers.Worker(options.peers_python, [str(PEER_SCRIPT)], XLA_FLAGS=PEER_FLAGS)
-    rows = []
     for case in cases:
-        rows.append(row_of(case, {name: side for name, side in sides.items()
-                                  if name == "usagi" or case["kind"] != "network"}, options.rounds))
-        print(json.dumps(rows[-1]), flush=True)
+        common.write("search_benchmark", [row_of(case, sides, options.rounds)], key="case", tree_bytes={
+            f"{size}x{size}, {nodes} nodes": tree_bytes(size, nodes) for size in (9, 19) for nodes in (33, 129, 401)})
     for side in sides.values():
         side.close()
-    # What `--only` leaves out stays; each row says when and how often it was measured.
-    path = common.RESULTS / "search_benchmark.json"
-    before = json.loads(path.read_text())["rows"] if path.exists() else []
-    measured = {row["case"] for row in rows}
-    rows = [row for row in before if row["case"] not in measured] + rows
-    alone = {row["case"].removeprefix("network "): row["usagi_per_second"] for row in rows
-             if row["case"].startswith("network ")}
-    for row in rows:  # of what the network alone can do at that batch
-        kind, *words = row["case"].split()
-        is_tower = kind == "search" and words[0] == "tower" and words[2] in alone
-        row["share_of_network"] = row["usagi_per_second"] / alone[words[2]] if is_tower else None
-    common.write("search_benchmark", rows, tree_bytes={
-        f"{size}x{size}, {nodes} nodes": tree_bytes(size, nodes) for size in (9, 19) for nodes in (33, 129, 401)})
 
 
 def tree_bytes(size, nodes):
@@ -81,19 +64,22 @@ def tree_bytes(size, nodes):
 
 
 def row_of(case, sides, rounds):
-    """Medians of both sides for a case, and their ratio."""
-    found = {name: [side.measure(case)] for name, side in sides.items()}
+    """Medians of the sides for a case, and ratios; of a search also how much of the network's own speed it has."""
+    measures = {name: (side, case) for name, side in sides.items()}
+    if case.get("network") == "tower":
+        measures["alone"] = sides["usagi"], {"kind": "network", "batch": case["batch"]}
+    found = {name: [side.measure(what)] for name, (side, what) in measures.items()}
     for number in range(rounds):
-        for name in sides if number % 2 else reversed(sides):
-            found[name].append(sides[name].measure(case))
+        for name, (side, what) in list(measures.items())[::1 if number % 2 else -1]:
+            found[name].append(side.measure(what))
     rates = {name: np.array([answer["rate"] for answer in answers[1:]]) for name, answers in found.items()}
-    row = {"case": " ".join(map(str, case.values())), "date": datetime.date.today().isoformat(),
-           "processor": common.processor(), "rounds": rounds,
-           "compile_seconds": round(found["usagi"][0]["compile_seconds"], 1), "usagi_per_second":
-           float(np.median(rates["usagi"])), "peers_per_second": None, "ratio": None, "ratio_low_95": None}
-    if "peers" in rates:
-        low, ratio, _ = common.ratio_interval(rates["usagi"], rates["peers"])
-        row |= {"peers_per_second": float(np.median(rates["peers"])), "ratio": ratio, "ratio_low_95": low}
+    row = {"case": " ".join(map(str, case.values())), "rounds": rounds,
+           "compile_seconds": round(found["usagi"][0]["compile_seconds"], 1)}
+    for name, column in (("usagi", "usagi"), ("peers", "peers"), ("alone", "network")):
+        row[f"{column}_per_second"] = float(np.median(rates[name])) if name in rates else None
+    for name, column in (("peers", "ratio"), ("alone", "share_of_network")):
+        low, ratio, _ = common.ratio_interval(rates["usagi"], rates[name]) if name in rates else (None,) * 3
+        row |= {column: ratio, f"{column}_low_95": low}
     return row
 
 

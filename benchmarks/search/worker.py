@@ -12,9 +12,9 @@ import time
 import numpy as np
 
 _SECONDS = 2.0  # that one measurement takes, about
-# How much a block adds to what it got, and the spread of logits and values: after 20 random moves the favourite move has
-# a probability of 0.5, the values a standard deviation of 0.5, as with the trained network `go9`. With a flat policy a
-# move's search is of less use to the next.
+# How much a block adds to what it got, and the spread of logits and values: after 20 random moves the favourite move
+# has a probability of 0.5 and the values a standard deviation of 0.5, as with the trained network `go9`. With a flat
+# policy a move's search is of less use to the next.
 _RESIDUAL, _LOGITS, _VALUE = 0.3, 20.0, 2.5
 
 
