@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps.common import config as config_lib
-from apps.common import reporting, workdir
+from apps.common import reporting
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 PACKAGES = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
@@ -101,12 +101,6 @@ def machine():
             "system": platform.system(), "python": platform.python_version(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
             "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")}
-
-
-def fast_precision():
-    """The --precision that models without recurrence train fastest in here. Rows name it: it decides how many steps fit
-    into some minutes."""
-    return "mixed_bfloat16" if workdir.computes_bfloat16() else "float32"
 
 
 def write(name, rows, *, key=None, **content):
