@@ -1,6 +1,7 @@
 """Recurrent translation, attention and the Transformer on real sentence pairs with equal time.
 
-    python -m benchmarks.translation_table --data_dir=data [--folder=runs/translation] [--minutes=20] [--only=ende]
+    python -m benchmarks.translation_table --data_dir=data [--folder=runs/translation] [--only=ende]
+    python -m benchmarks.translation_table --data_dir=data --minutes=40 --only=ende_transformer
 
 `data_dir` holds small_parallel_enja/ and multi30k_en_de/ with train, dev or val, and test as tsv. Each run turns its
 minutes into a number of steps. BLEU is sacrebleu's with the tokenisation that the table names, of the text as it is and
@@ -31,9 +32,10 @@ RECURRENT = {"learning_rate": 2e-3}
 MODELS = {
     "seq2seq": {"model": "seq2seq", **RECURRENT}, "additive": {"model": "additive", **RECURRENT},
     "multiplicative": {"model": "multiplicative", **RECURRENT},
-    "transformer": {"model": "transformer_small", "norm_first": True, "dropout": 0.2, "learning_rate": 1.5e-3,
-                    "beta_2": 0.98}}
-LONGER = {"transformer": {"dropout": 0.3}}  # where there is more time than 20 minutes
+    "transformer": {"model": "transformer_tiny", "num_layers": 4, "norm_first": True, "dropout": 0.1,
+                    "learning_rate": 2e-3, "beta_2": 0.98}}
+LONGER = {"transformer": {"dropout": 0.2}}  # where there is more time than 20 minutes
+LEFT_OUT = ("enja_multiplicative", "jaen_multiplicative")  # one kind of attention is enough there
 MINUTES = 20
 
 
@@ -42,7 +44,7 @@ def flags_of(root, minutes):
     ending = "" if minutes == MINUTES else f"_{minutes:g}"
     return {f"{task}_{name}{ending}": {**settings, **model, **(LONGER.get(name, {}) if minutes > MINUTES else {}),
                                        "data_dir": root / settings["data_dir"]}
-            for task, settings in TASKS.items() for name, model in MODELS.items()}
+            for task, settings in TASKS.items() for name, model in MODELS.items() if f"{task}_{name}" not in LEFT_OUT}
 
 
 def examined(folder):
@@ -112,7 +114,7 @@ def main():
         parser.error(f"--only={options.only} names none of {', '.join(every)}")
     for name, value in flags.items():  # a row is kept as soon as there is one
         (metrics,) = runs.run_all(folder, {name: value}, {
-            "data": "tsv", "batch_size": 128, "buckets": 16, "time_budget": options.minutes, "keep": "best",
+            "data": "tsv", "batch_size": 64, "buckets": 16, "time_budget": options.minutes, "keep": "best",
             "export": "none", "decoding": "beam", "beam_width": 5, "length_penalty": 1.0, "warmup_fraction": 0.1},
             app="translation", metric="test_bleu").values()
         record = common.write("translation_table", [row_of(name, folder / name, metrics)], key="run")
