@@ -37,6 +37,7 @@ MODELS = {
 LONGER = {"transformer": {"dropout": 0.2}}  # where there is more time than 20 minutes
 LEFT_OUT = ("enja_multiplicative", "jaen_multiplicative")  # one kind of attention is enough there
 MINUTES = 20
+FEW = 20  # fewer sentences of like length are not shown
 
 
 def flags_of(root, minutes):
@@ -48,8 +49,8 @@ def flags_of(root, minutes):
 
 
 def examined(folder):
-    """Of a run: ([(first, last, number of test pairs, chrF)] by length of the source, (pairs of which no side stands in
-    the training part, their BLEU))."""
+    """Of a run: ({words of the source: chrF}, for lengths of which the test has enough sentences; (number of test pairs of
+    which no side stands in the training part, their BLEU))."""
     config, _ = config_lib.load(Config, folder)
     splits = data.load(config)
     spec = splits.spec
@@ -58,8 +59,8 @@ def examined(folder):
     found = translating.translate(model, spec, sources, config)
     lengths = [source.split() for source in sources]
     longest = max(map(len, lengths))
-    by_length = [(first, last, count, chrf) for first, last, count, _, chrf in scoring.by_length(
-        found, references, lengths, [*range(5, longest, 5), longest])]
+    by_length = {f"{first} to {last}": chrf for first, last, count, _, chrf in scoring.by_length(
+        found, references, lengths, [*range(5, longest, 5), longest]) if count >= FEW}
     seen = [{pair[side] for pair in data.read_parts(config)["train"]} for side in (0, 1)]
     new = [i for i, pair in enumerate(spec.test_pairs) if not any(text in side for text, side in zip(pair, seen))]
     bleu = scoring.score([found[i] for i in new], [references[i] for i in new], tokenize=config.bleu_tokenize).bleu
@@ -76,16 +77,17 @@ def row_of(name, folder, metrics):
             "epochs": metrics["epochs"], "minutes": metrics["seconds"] / 60,
             "bleu_tokenize": config.bleu_tokenize,
             "signature": scoring.score(["a"], ["a"], tokenize=config.bleu_tokenize).bleu_signature,
-            "chrf_by_length": {f"{first} to {last}": chrf for first, last, _, chrf in by_length},
+            "chrf_by_length": by_length,
             "curve": runs.curve(folder, metrics, "val_cross_entropy")}
 
 
 def plot(rows):
     """Learning curves over minutes, and chrF by the length of the source, a panel for each task."""
     figure, by_length = (reporting.new_figure(12, 4) for _ in range(2))
-    for column, task in enumerate(TASKS, 1):
-        panels = [one.add_subplot(1, len(TASKS), column) for one in (figure, by_length)]
-        for row in (row for row in rows if row["run"].startswith(task)):
+    tasks = [task for task in TASKS if any(row["run"].startswith(task) for row in rows)]
+    for column, task in enumerate(tasks, 1):
+        panels = [one.add_subplot(1, len(tasks), column) for one in (figure, by_length)]
+        for row in sorted((row for row in rows if row["run"].startswith(task)), key=lambda row: row["run"]):
             panels[0].plot(*zip(*row["curve"]), label=row["run"].removeprefix(f"{task}_"))
             panels[1].plot([int(span.split()[-1]) for span in row["chrf_by_length"]], row["chrf_by_length"].values(),
                            marker="o", label=row["run"].removeprefix(f"{task}_"))
