@@ -49,8 +49,8 @@ def flags_of(root, minutes):
 
 
 def examined(folder):
-    """Of a run: ({words of the source: chrF}, for lengths of which the test has enough sentences; (number of test pairs of
-    which no side stands in the training part, their BLEU))."""
+    """Of a run: ({words of the source: chrF}, for lengths of which the test has enough sentences; (number of test pairs
+    of which no side stands in the training part, their BLEU))."""
     config, _ = config_lib.load(Config, folder)
     splits = data.load(config)
     spec = splits.spec
