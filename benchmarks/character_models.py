@@ -70,7 +70,8 @@ def main():
             "test_bits_per_character": metrics["test_bits_per_character"],
             "side_by_side": side_by_side(folder / name),
             "validation_cross_entropy": metrics.get("validation_cross_entropy"),
-            "context": "all of its part" if "carry_state" in flags else f"{flags['length'] - flags['test_stride']} at least",
+            "context": "all of its part" if "carry_state" in flags else
+            f"{flags['length'] - flags['test_stride']} at least",
             "parameters": metrics["num_parameters"], "epochs": metrics["epochs"],
             "minutes": metrics["seconds"] / 60,
             "curve": runs.curve(folder / name, metrics, "val_cross_entropy")}], key="model")
