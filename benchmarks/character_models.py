@@ -1,13 +1,13 @@
 """Language models of characters with equal time.
 
     python -m benchmarks.character_models --data_dir=tinyshakespeare.txt [--folder=runs/characters]
-    python -m benchmarks.character_models --data_dir=tinyshakespeare.txt --minutes=60 --models=transformer
+    python -m benchmarks.character_models --data_dir=tinyshakespeare.txt --minutes=60 --models=lstm
 
 The last tenth of the text is the test, and nothing was chosen by it. In the runs of 20 minutes a twentieth before it
 chooses the best epoch; those of 60 minutes learn all that comes before the test and keep their last weights. The
-context of a token is, for the Transformer, a window of 128 characters, of which it has seen 96 at least (and, as the
-loss of windows side by side that is given too, any number from none to 127); recurrent models carry their state on, in
-training with gradients through 64 characters, in the test through each of its 32 parts.
+context of a token is, for the Transformer, a window of 128 characters, of which it has seen 96 at least; recurrent
+models carry their state on, in training with gradients through 64 characters, in the test through each of its 32 parts.
+`side_by_side` is the test loss where each window (of 128 or 64 characters) begins anew.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from apps.language_model.config import Config
 from benchmarks import common, runs
 
 MINUTES = 20
-# Few tokens a step: what these models learn in minutes on few cores goes by the number of steps.
+# Few tokens a step: in trials of minutes, many small steps taught more than few large ones.
 RECURRENT = {"length": 64, "carry_state": True, "units": 256, "num_layers": 2, "dropout": 0.2, "batch_size": 32,
              "learning_rate": 8e-3}
 MODELS = {
@@ -32,7 +32,7 @@ MODELS = {
     "transformer": {"model": "transformer", "length": 128, "test_stride": 32, "units": 128, "num_layers": 4,
                     "num_heads": 4, "dropout": 0.1, "batch_size": 8, "learning_rate": 2e-3, "weight_decay": 0.1,
                     "beta_2": 0.99}}
-# With more time: more units, and all of the text before the test to learn from, as in nanoGPT.
+# With more time, where there are gates: more units.
 LONGER = {name: {"units": 384, "dropout": 0.3, "learning_rate": 6e-3} for name in ("lstm", "peephole_lstm", "gru")}
 
 
@@ -46,7 +46,7 @@ def flags_of(names, minutes):
 
 
 def side_by_side(folder):
-    """Test loss of a run's model in windows of which each knows nothing of the one before, as nanoGPT gives it."""
+    """Test loss of a run's model in windows of which each knows nothing of the one before; so nanoGPT's are too."""
     config, _ = config_lib.load(Config, folder)
     splits = data.load(dataclasses.replace(config, test_stride=0, carry_state=False))
     return train.evaluate(keras.models.load_model(folder / "model.keras", compile=False), splits)["test_cross_entropy"]
