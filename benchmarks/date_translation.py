@@ -28,7 +28,7 @@ PARTS = {"test": slice(2400), "dev": slice(2400, 4000), "train": slice(4000, Non
 
 
 def write_lists(folder, most):
-    """Writes test.tsv, dev.tsv and train.tsv, lines of 1 to `most` dates. No date of a part stands in another."""
+    """Writes test.tsv, dev.tsv and train.tsv, lines of 1 to `most` dates. None is written so in two parts."""
     chance, pairs = random.Random(0), dates.generate()
     folder.mkdir(parents=True, exist_ok=True)
     for part, places in PARTS.items():
