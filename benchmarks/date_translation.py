@@ -86,6 +86,7 @@ def main():
                      **{f"to {last}": share for last, share in exact_by(folder / name, edges, length)}})
     for row in common.write(record, rows, key="run")["rows"]:
         axes.plot(edges, [row[f"to {last}"] for last in edges], marker="o", label=row["run"])
+    axes.set_xticks(edges)
     axes.set_xlabel(words)
     axes.set_ylabel("exactly right")
     axes.legend()
