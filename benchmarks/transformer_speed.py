@@ -154,12 +154,10 @@ def uncached_decoding(model, batch, *, jit_compile=False):
     return lambda: run(tensor).numpy()
 
 
-def file_decodings(model):
-    """{format: () -> tokens of one sentence} in LiteRT, with files of the model."""
+def file_decodings(model, folder):
+    """{format: () -> tokens of one sentence} in LiteRT, with files of the model, written into a folder."""
     spec, parts = specification(), steps.file_models(model, LENGTH)
-    texts = [spec.source.decode(row[:LENGTH // 2]) for row in random_tokens(4)]
-    samples = translating.representative(parts, spec, texts, 64)
-    folder, found = tempfile.mkdtemp(), {}
+    samples, found = translating.representative(parts, spec, random_tokens(4)[:, :LENGTH // 2], 64), {}
     for form in ("float32", "int8"):
         path = pathlib.Path(folder) / f"{form}.tflite"
         export.convert_signatures(parts, path, form, representative=samples)
@@ -222,10 +220,11 @@ def main():
         record(compared(f"greedy decoding of {batch}", {**ways, **of_torch("decoding", batch)}, [
             ("cached", "uncached"), ("cached", "uncached by XLA"), ("cached", "PyTorch")], batch * LENGTH,
             options.rounds))
-    files = {f"LiteRT {form}": run for form, run in file_decodings(model).items()}
     if torch:
-        record(compared("one sentence", {**files, **of_torch("decoding", 1)}, [(name, "PyTorch") for name in files],
-                        LENGTH, options.rounds))
+        with tempfile.TemporaryDirectory() as folder:
+            files = {f"LiteRT {form}": run for form, run in file_decodings(model, folder).items()}
+            record(compared("one sentence", {**files, **of_torch("decoding", 1)}, [(name, "PyTorch") for name in files],
+                            LENGTH, options.rounds))
         torch.close()
 
 

@@ -43,8 +43,7 @@ def measured(name, folder):
         return bleu(found[-1])
 
     parts = steps.file_models(model, spec.max_length)
-    texts = [spec.source.decode(row) for row in splits.representative(NUM_CALIBRATED)["source"]]
-    samples = translating.representative(parts, spec, texts, NUM_SAMPLES)
+    samples = translating.representative(parts, spec, splits.representative(NUM_CALIBRATED)["source"], NUM_SAMPLES)
     few = {key: tf.nest.map_structure(lambda array: array[:NUM_COMPARED], value) for key, value in samples.items()}
     rows = []
     with tempfile.TemporaryDirectory() as place:

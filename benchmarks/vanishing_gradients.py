@@ -33,7 +33,8 @@ def gradient_norms(model, inputs, targets):
         tape.watch(embedded)
         logits = model.get_layer("logits")(model.get_layer("layer_0")(embedded))[:, -1]
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets[:, -1], logits)
-    norms = tf.norm(tape.gradient(losses, embedded), axis=-1)  # [B, T]; a row's loss depends on that row alone
+    # [B, T]; a row's loss depends on that row alone. Squares of what has vanished are too small for float32.
+    norms = tf.norm(tf.cast(tape.gradient(losses, embedded), tf.float64), axis=-1)
     return tf.reduce_mean(norms, axis=0).numpy()[::-1]
 
 

@@ -95,9 +95,6 @@ class LayerNormLSTMCell(_Cell):
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h' = sigmoid(o) * tanh(LN(c'; a_3, b_3))
 
-    The mean of the sums is taken away beforehand, by weights whose rows have the mean 0: the same to rounding, two
-    operators less a step in a file for a phone, and half the noise with 8 bits, which a recurrent network adds up.
-
     LN takes mean and variance over all 4U sums of a sample together, as the paper writes it, and over the U states; in
     float32 at least. The paper's offsets of the first two LN only add to b: b stands for all three. b begins at 0, but
     at 1 for the forget gate.
@@ -129,19 +126,21 @@ class LayerNormLSTMCell(_Cell):
 
     def call(self, inputs, states):
         hidden, cell = states
-        sums = (self._scaled(tf.matmul(hidden, _centred(self.recurrent_kernel))) * self.recurrent_gamma
-                + self._scaled(tf.matmul(inputs, _centred(self.kernel))) * self.kernel_gamma)
+        # The sums are centred, not the kernels, which could be done once: what compression makes of a kernel's values,
+        # zeros or a grid, has to reach the file.
+        sums = (self._normalized(tf.matmul(hidden, self.recurrent_kernel)) * self.recurrent_gamma
+                + self._normalized(tf.matmul(inputs, self.kernel)) * self.kernel_gamma)
         i, f, g, o = self._gates(tf.nn.bias_add(sums, self.bias))
         new = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
-        seen = self._scaled(_centred(new))
-        output = tf.sigmoid(o) * tf.tanh(seen * self.state_gamma + self.state_beta)
+        output = tf.sigmoid(o) * tf.tanh(self._normalized(new) * self.state_gamma + self.state_beta)
         return output, [output, new]
 
-    def _scaled(self, value):
-        """`value`, whose mean is 0, over its standard deviation."""
-        x = tf.cast(value, tf.float64 if value.dtype == tf.float64 else tf.float32)
+    def _normalized(self, value):
+        """`value` less its mean, over its standard deviation."""
+        x = tf.expand_dims(tf.cast(value, tf.float64 if value.dtype == tf.float64 else tf.float32), 0)
+        x -= tf.reduce_mean(x, axis=-1, keepdims=True)  # read through a reshape: see the head of this file
         variance = tf.reduce_mean(x * x, axis=-1, keepdims=True)  # the converter has no tf.square with 8 or 16 bits
-        return tf.cast(x * tf.math.rsqrt(variance + self.epsilon), value.dtype)
+        return tf.cast(tf.squeeze(x * tf.math.rsqrt(variance + self.epsilon), 0), value.dtype)
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -209,7 +208,8 @@ class TreeLSTM(NamedOnLoading, keras.layers.Layer):
         written = tf.ones_like(children[..., 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
 
         def step(j, hidden, cell):  # states [B, N, U]: zeros for the nodes that are still to come
-            new_hidden, new_cell = self._node(projected[:, j], children[:, j], hidden, cell)
+            kids = tf.where(children[:, j] < j, children[:, j], -1)
+            new_hidden, new_cell = self._node(projected[:, j], kids, hidden, cell)
             here = tf.logical_and(tf.equal(tf.range(number), j), written)[..., None]  # [B, N, 1]
             return (j + 1, tf.where(here, new_hidden[:, None], hidden), tf.where(here, new_cell[:, None], cell))
 
@@ -268,12 +268,6 @@ def _root(hidden, used):
     later = tf.cumsum(tf.cast(used, tf.int32), axis=1, reverse=True)
     last = tf.logical_and(used, later == 1)[..., None]
     return tf.reduce_sum(tf.where(last, hidden, tf.zeros_like(hidden)), axis=1)
-
-
-def _centred(value):
-    """`value` minus its mean over the last axis."""
-    inner = tf.expand_dims(value, 0)  # see the head of this file
-    return tf.squeeze(inner - tf.reduce_mean(inner, axis=-1, keepdims=True), 0)
 
 
 def _forget_bias(units, place):

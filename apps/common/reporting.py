@@ -160,7 +160,7 @@ def write_report(run, title, metrics, sections, plots):
     lines += [f"![{caption}]({pathlib.Path(path).relative_to(run.path)})\n" for caption, path in plots.items()]
     lines += ["", "## Configuration", "", markdown_table(["field", "value"], config_lib.to_dict(run.config).items())]
     path = run.path / "report.md"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

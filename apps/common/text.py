@@ -12,8 +12,13 @@ PARTS = {"train": {"train", "training"}, "validation": {"val", "valid", "validat
 ENDINGS = (".txt", ".txt.gz", ".tsv", ".tsv.gz")
 
 
-def read_text(path, encoding="utf-8"):
+def read_text(path, encoding="utf-8", flag="--data_dir"):
     """The content of a text file, with line ends as \\n.
+
+    Args:
+        path: of the file.
+        encoding: as Python names it.
+        flag: what named the file, for errors.
 
     Raises:
         ValueError: it cannot be read, is no gzip file though its name says so, or is not in this encoding.
@@ -24,15 +29,16 @@ def read_text(path, encoding="utf-8"):
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"--data_dir: {path} cannot be read ({error}). Give a readable text file; .gz must be "
+        raise ValueError(f"{flag}: {path} cannot be read ({error}). Give a readable text file; .gz must be "
                          "gzip'd.") from None
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[:error.start].count(b"\n") + 1
-        raise ValueError(f"--data_dir: {path} is not {encoding}: byte 0x{content[error.start]:02x} in line {line} "
-                         f"(position {error.start}) stands for no character. Give its --encoding, such as latin-1 or "
-                         "shift_jis.") from None
+        raise ValueError(f"{flag}: {path} is not {encoding}: byte 0x{content[error.start]:02x} in line {line} "
+                         f"(position {error.start}) stands for no character. " + (
+                             "Give its --encoding, such as latin-1 or shift_jis." if flag == "--data_dir" else
+                             f"Write it in {encoding}.")) from None
     except LookupError:
         raise ValueError(f"--encoding={encoding} is unknown. Expected a name that Python knows, such as utf-8, latin-1 "
                          "or shift_jis.") from None

@@ -35,8 +35,11 @@ class Pieces:
     def __len__(self):
         return len(self._pieces)
 
-    def encode(self, text):
-        """Numbers of a text; of pieces that are not in the vocabulary `UNKNOWN`."""
+    def encode(self, text, *, goes_on=False):
+        """Numbers of a text; of pieces that are not in the vocabulary `UNKNOWN`.
+
+        `goes_on`, which says that the text stands in the middle of a line, makes no difference here.
+        """
         parts = text.split() if self.kind == "words" else text
         return [self._numbers.get(part, UNKNOWN) for part in parts]
 
@@ -52,7 +55,8 @@ class Pieces:
     def save(self, folder):
         """Writes `vocabulary.json`."""
         content = {"kind": self.kind, "pieces": self._pieces[len(SPECIALS):]}
-        (pathlib.Path(folder) / f"{FILE}.json").write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n")
+        (pathlib.Path(folder) / f"{FILE}.json").write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n",
+                                                             encoding="utf-8")
 
 
 class Subwords:
@@ -71,9 +75,14 @@ class Subwords:
     def __len__(self):
         return len(self._processor)
 
-    def encode(self, text):
-        """As `Pieces.encode`."""
-        return self._processor.encode(text)
+    def encode(self, text, *, goes_on=False):
+        """As `Pieces.encode`; unless it `goes_on`, SentencePiece puts a space before a text."""
+        if not goes_on:
+            return self._processor.encode(text)
+        # Behind a character that no line has, and so no piece either.
+        pieces, numbers = (self._processor.encode(f"\n{text}", out_type=kind) for kind in (str, int))
+        place = next(i for i, piece in enumerate(pieces) if "\n" in piece)
+        return numbers[place + (pieces[place] == "\n"):]  # unknown characters in a row are one piece
 
     def decode(self, numbers):
         """As `Pieces.decode`; an unknown piece is " ⁇ "."""
@@ -126,7 +135,7 @@ def load(folder):
     try:
         if (folder / f"{FILE}.model").exists():
             return Subwords((folder / f"{FILE}.model").read_bytes())
-        content = json.loads((folder / f"{FILE}.json").read_text())
+        content = json.loads((folder / f"{FILE}.json").read_text(encoding="utf-8"))
         return Pieces(content["kind"], content["pieces"])
     except FileNotFoundError:
         raise ValueError(f"{folder} has no vocabulary: expected {FILE}.json or {FILE}.model, which training leaves "

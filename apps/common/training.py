@@ -97,8 +97,9 @@ class Task:
 
 
 def export_formats(config):
-    """The formats of `--export`, as a list."""
-    return [] if config.export == "none" else [name.strip() for name in config.export.split(",")]
+    """The formats of `--export`, as a list, without keras: every run leaves `model.keras`."""
+    names = [name.strip() for name in config.export.split(",")]
+    return [] if names == ["none"] else [name for name in names if name != "keras"]
 
 
 def variant_of(config):
@@ -337,7 +338,7 @@ def check_compression(config, task, strategy):
                          "--augmentation=none only: data that are the same in every epoch.")
     model = starting_model(config)
     if model is None:
-        model = task.build(config)
+        model = task.plain(task.build(config))
     else:
         check_fits(model, config, task)
     for phase in compressing.phases(config):

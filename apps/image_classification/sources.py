@@ -13,6 +13,7 @@ import numpy as np
 import tf_keras as keras
 from sklearn import datasets as sklearn_datasets
 
+from apps.common.prepared_sets import prepared
 from apps.image_classification import images as images_lib
 
 # Decoded images up to this size are kept in memory.
@@ -140,14 +141,7 @@ def load_tfds(config):
 
     Images of different sizes are resized to --image_size (128 when it is 0).
     """
-    name = config.data.partition(":")[2]
-    tfds = _import_tfds(name)
-    try:
-        builder = tfds.builder(name, data_dir=config.data_dir or None)
-        builder.download_and_prepare()
-    except Exception as error:  # any of tensorflow_datasets' and the network's errors
-        raise ValueError(f"--data={config.data} could not be prepared ({type(error).__name__}: {error}). Check the "
-                         "name at tensorflow.org/datasets, or give --data_dir=FOLDER where it is prepared.") from None
+    tfds, builder = prepared(config)
     features, splits = builder.info.features, builder.info.splits
     if "image" not in features or "label" not in features or "train" not in splits:
         raise ValueError(f"--data={config.data} is not for image classification: expected the features image and label "
@@ -155,17 +149,6 @@ def load_tfds(config):
     test = next((split for split in ("test", "validation") if split in splits), None)
     parts = [split and _tfds_examples(tfds, builder, split, config) for split in ("train", test)]
     return Source(*parts, tuple(features["label"].names))
-
-
-def _import_tfds(name):
-    if not name:
-        raise ValueError("--data=tfds: lacks a name: expected tfds:<name>, such as tfds:oxford_flowers102.")
-    try:
-        import tensorflow_datasets
-    except ImportError:
-        raise ValueError(f"--data=tfds:{name} needs tensorflow_datasets, which is not installed. Install the extra: "
-                         "pip install 'usagi-suite[tfds]'.") from None
-    return tensorflow_datasets
 
 
 def _tfds_examples(tfds, builder, split, config):

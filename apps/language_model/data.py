@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from apps.common import tokens
 from apps.common.config import unknown_name
+from apps.common.prepared_sets import prepared
 from apps.common.splits import Splits, Stream, evaluation_stream, training_stream
-from apps.common.text import find_parts, read_text
-from apps.language_model.writing import encode_text
+from apps.common.text import PARTS, find_parts, read_text
+from apps.language_model.writing import decode_text, encode_text
 
 SUBWORDS = 4000  # vocabulary where --vocabulary_size is 0
 _KEPT, _RANDOM = 0.1, 0.1  # of the tokens to be found: left as they are, replaced by another (Devlin et al. 2019, 3.1)
@@ -31,7 +32,8 @@ class TextSpec:
         vocabulary: `tokens.Pieces` or `tokens.Subwords`.
         length: T.
         is_masked: whether hidden tokens are to be found, rather than the next ones.
-        num_characters, num_tokens, unknown_share: {part: of its text}; the last is of its tokens.
+        num_characters, num_tokens, unknown_share: {part: of its text}; of words, which do not say how many spaces stand
+            between them, the characters are those of the text with one; the last is of its tokens.
         source_entropy: nats a character below which no model of the next character can come in the mean, where the
             text was generated; None where it was written.
         is_carried: whether a row of a batch goes on where that row of the batch before ended.
@@ -77,7 +79,9 @@ def load(config, *, is_masked=False):
             raise ValueError(f"The {part} part of --data={config.data} has {len(found)} tokens: expected more than a "
                              f"window of --length={config.length}. Use a smaller --length, another --{part}_fraction, "
                              "or more text.")
-    spec = TextSpec(vocabulary, config.length, is_masked, {part: len(text) for part, text in texts.items()},
+    written = texts if config.tokens != "words" else {
+        part: decode_text(vocabulary, found) for part, found in numbers.items()}
+    spec = TextSpec(vocabulary, config.length, is_masked, {part: len(text) for part, text in written.items()},
                     {part: len(found) for part, found in numbers.items()},
                     {part: float(np.mean(found == tokens.UNKNOWN)) if len(found) else 0.0
                      for part, found in numbers.items()}, entropy, config.carry_state)
@@ -153,20 +157,12 @@ def generated_sums(seed=0):
 
 
 def _read_tfds(config):
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise ValueError(f"--data={config.data} needs the package tensorflow_datasets, which is not installed. Install "
-                         "usagi-suite[tfds].") from None
-    name = config.data.removeprefix("tfds:")
-    builder = tfds.builder(name, data_dir=config.data_dir or None)
+    tfds, builder = prepared(config)
     if "text" not in builder.info.features:
         raise ValueError(f"--data={config.data} has no feature 'text': expected a data set of texts; received "
                          f"{', '.join(builder.info.features)}.")
-    builder.download_and_prepare()
-    names = {"train": "train", "validation": "validation", "test": "test"}
-    return {part: "\n".join(row["text"].decode() for row in tfds.as_numpy(builder.as_dataset(split=split)))
-            if split in builder.info.splits else "" for part, split in names.items()}
+    return {part: "\n".join(row["text"].decode() for row in tfds.as_numpy(builder.as_dataset(split=part)))
+            if part in builder.info.splits else "" for part in PARTS}
 
 
 def _shuffled(numbers, spec, config):

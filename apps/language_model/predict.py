@@ -3,8 +3,8 @@
     python -m apps.language_model.predict --model_file=runs/sums/export/int8.tflite "12+34="
     python -m apps.language_model.predict --model_file=runs/masked/export/float32.tflite "12+3_=46"
 
-A `.tflite` file needs NumPy and ai_edge_litert only (and sentencepiece for subwords); TensorFlow is imported for
-`.keras` alone. Prompts are arguments or, without any, lines of standard input.
+A `.tflite` file needs NumPy, absl-py and ai_edge_litert only (and sentencepiece for subwords); TensorFlow is imported
+for `.keras` alone. Prompts are arguments or, without any, lines of standard input.
 """
 
 import dataclasses
@@ -42,6 +42,8 @@ class PredictConfig:
         if not self.model_file:
             raise ValueError("--model_file is missing: expected an exported .tflite or .keras file, such as "
                              "--model_file=runs/sums/export/int8.tflite.")
+        if not self.blank:
+            raise ValueError("--blank must be at least a character, as _; received ''.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +124,9 @@ def num_logits(model):
     return len(model.step(tokens.BEGIN, model.state)[0])
 
 
-def encode(vocabulary, prompt, where):
-    """Numbers of a prompt; says on standard error how many tokens of it are unknown."""
-    numbers = vocabulary.encode(prompt)
+def encode(vocabulary, prompt, where, **options):
+    """Numbers of a prompt, as `writing.encode_prompt` gives them; says on standard error how many are unknown."""
+    numbers = writing.encode_prompt(vocabulary, prompt, **options)
     unknown = numbers.count(tokens.UNKNOWN)
     if unknown:
         print(f"warning: {where}: {unknown} of {len(numbers)} tokens are not in the vocabulary", file=sys.stderr)
@@ -133,27 +135,25 @@ def encode(vocabulary, prompt, where):
 
 def go_on(model, vocabulary, prompt, config, where="prompt"):
     """The prompt and what the model writes after it."""
-    # Training text begins and ends with a line end, so that stands before a text.
-    first = writing.encode_text(vocabulary, "\n")
     numbers = encode(vocabulary, prompt, where)
-    written = writing.write(model.step, model.state, [*first, *numbers], config.tokens, seed=config.seed,
-                            limit=writing.limit_of(model.state), temperature=config.temperature, top_k=config.top_k,
-                            top_p=config.top_p)
+    written = writing.write(model.step, model.state, writing.beginning(vocabulary, numbers), config.tokens,
+                            seed=config.seed, limit=writing.limit_of(model.state), temperature=config.temperature,
+                            top_k=config.top_k, top_p=config.top_p)
     return writing.decode_text(vocabulary, [*numbers, *written])
 
 
 def fill_in(model, vocabulary, prompt, config, where="prompt"):
     """The prompt with its blanks filled by what is likeliest there, each by itself."""
-    parts = prompt.split(config.blank)
     numbers, blanks = [], []
-    for part in parts[:-1]:
-        numbers += [*encode(vocabulary, part, where), len(vocabulary)]  # the number behind the last is the hidden one
-        blanks.append(len(numbers) - 1)
-    numbers += encode(vocabulary, parts[-1], where)
+    for place, part in enumerate(prompt.split(config.blank)):
+        if place:
+            blanks.append(len(numbers))
+            numbers.append(len(vocabulary))  # the number behind the last is the hidden one
+        numbers += encode(vocabulary, part, where, goes_on=place > 0)
     if len(numbers) > model.length:
         raise ValueError(f"{where} has {len(numbers)} tokens; the model sees {model.length}. Shorten it.")
     # The model has seen full windows only; lines that are empty say least.
-    window = np.full(model.length, writing.encode_text(vocabulary, "\n")[0], np.int32)
+    window = np.full(model.length, writing.beginning(vocabulary)[0], np.int32)
     window[:len(numbers)] = numbers
     logits = model.window(window)
     for place in blanks:

@@ -17,7 +17,6 @@ from strategies import export
 
 NUM_SCORED = 8  # windows of the test on which each exported file is scored, a token at a time
 NUM_COMPARED = 16  # steps on which a file is compared with Keras
-PROMPT = "\n"
 
 
 def train(config, callbacks=()):
@@ -158,11 +157,10 @@ def mean_cross_entropy(logits, targets):
 
 
 def sample(config, step, spec):
-    """What the model writes after a line end, as text."""
+    """What the model writes, as text."""
     state = models.zero_state(step)
-    numbers = writing.write(models.stepper(step), state, writing.encode_text(spec.vocabulary, PROMPT),
-                            config.sample_tokens, limit=writing.limit_of(state), seed=config.seed,
-                            temperature=config.temperature)
+    numbers = writing.write(models.stepper(step), state, writing.beginning(spec.vocabulary), config.sample_tokens,
+                            limit=writing.limit_of(state), seed=config.seed, temperature=config.temperature)
     return writing.decode_text(spec.vocabulary, list(numbers))
 
 

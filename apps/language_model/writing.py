@@ -20,8 +20,36 @@ def encode_text(vocabulary, text):
     return numbers
 
 
+def encode_prompt(vocabulary, text, *, goes_on=False):
+    """Numbers of a text that goes on after its last character.
+
+    Args:
+        vocabulary: as of `encode_text`.
+        text: str.
+        goes_on: whether the text itself goes on after another in the same line.
+    """
+    if vocabulary.kind == "characters":
+        return vocabulary.encode(text)
+    first, *lines = text.split("\n")
+    numbers = vocabulary.encode(first, goes_on=goes_on)
+    for line in lines:
+        numbers += [LINE_END, *vocabulary.encode(line)]
+    return numbers
+
+
+def beginning(vocabulary, prompt=()):
+    """What a model reads before it writes: a line end, such as stands before every text, and the numbers of a prompt.
+
+    A text of characters may have no line ends: then the prompt alone or, without one, the commonest character.
+    """
+    line_end = encode_text(vocabulary, "\n")
+    if tokens.UNKNOWN in line_end:
+        return list(prompt) or [len(tokens.SPECIALS)]
+    return [*line_end, *prompt]
+
+
 def decode_text(vocabulary, numbers):
-    """Inverse of `encode_text`."""
+    """Inverse of `encode_text`; words come back with single spaces between them."""
     lines, line = [], []
     for number in numbers:
         if number == LINE_END:

@@ -66,7 +66,8 @@ class Config(SupervisedConfig):
     label_smoothing: float = field(0.1, "Share of the target spread evenly over the vocabulary.", minimum=0, below=1,
                                    search=Range(0.0, 0.2))
     scheduled_sampling: float = field(0.0, "Share of the decoder's inputs that are its own predictions at the end of "
-                                           "training; it grows from 0.", minimum=0, maximum=1)
+                                           "training; it grows from 0. Phases of compression go without.",
+                                      minimum=0, maximum=1)
     average_epochs: int = field(0, "The weights kept are the mean of those after the last so many epochs. 0: as --keep "
                                    "says.", minimum=0)
 
@@ -95,12 +96,16 @@ class Config(SupervisedConfig):
         if self.scheduled_sampling and self.time_budget:
             raise ValueError("--scheduled_sampling grows over the passes of --epochs; --time_budget leaves their "
                              "number open. Give --epochs.")
-        if self.embeddings and self.tokens not in ("auto", "words"):
-            raise ValueError(f"--embeddings are of words; received --tokens={self.tokens}.")
+        if self.embeddings and self.token_kind != "words":
+            raise ValueError(f"--embeddings are vectors of words; received --tokens={self.tokens}, by which --data="
+                             f"{self.data} is cut into {self.token_kind}. Give --tokens=words.")
+        if self.embeddings.count(",") > 1:
+            raise ValueError(f"--embeddings are one file for the source and one for the target, or one: received "
+                             f"{self.embeddings!r}.")
         if self.embeddings and self.share_vocabulary:
             raise ValueError("--embeddings are those of each language: they do not go with --share_vocabulary.")
         languages = {code.strip() for code in self.languages.split(",")} - {""}
-        if (self.data == "parallel" or self.languages and self.data.startswith("tfds:")) and len(languages) != 2:
+        if (self.data == "parallel" or self.data.startswith("tfds:")) and len(languages) != 2:
             raise ValueError(f"--data={self.data} needs --languages=source,target, the endings of the files or "
                              f"features of the set, such as en,de; received {self.languages!r}.")
         if self.dropout < 0 and self.dropout != -1:

@@ -6,6 +6,7 @@ bucket, N pairs.
 """
 
 import dataclasses
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -87,10 +88,23 @@ def load(config, targets=None):
         num_left_out_validation=len(texts["validation"]) - len(arrays["validation"][0]),
         num_cut_test=sum(max(map(len, pair)) >= config.max_length for pair in zip(test[::2], test[1::2])),
         test_unknown_share=sum(row.count(tokens.UNKNOWN) for row in test) / max(1, sum(map(len, test))))
-    validation = _evaluation(arrays["validation"], config) if len(arrays["validation"][0]) else None
+    _report_long(spec, texts)
+    if texts["validation"] and not len(arrays["validation"][0]):
+        raise ValueError(f"--data={config.data}: none of {len(texts['validation'])} validation pairs has at most "
+                         f"--max_length={config.max_length} tokens. Use a larger one.")
+    validation = _evaluation(arrays["validation"], config) if texts["validation"] else None
     chosen = np.random.default_rng(config.seed).permutation(num_pairs)
     return PairSplits(_training(arrays["train"], config), validation, _evaluation(arrays["test"], config), spec,
                       lambda count: as_inputs(*(side[chosen[:count]] for side in arrays["train"])))
+
+
+def _report_long(spec, texts):
+    """Says how many pairs are longer than the model reads."""
+    told = [f"{count} of {len(texts[part])} {part} pairs are {what}" for part, count, what in (
+        ("train", spec.num_left_out, "left out"), ("validation", spec.num_left_out_validation, "left out"),
+        ("test", spec.num_cut_test, "cut")) if count]
+    if told:
+        print(f"warning: longer than --max_length={spec.max_length} tokens: {', '.join(told)}", file=sys.stderr)
 
 
 def read_parts(config):

@@ -8,7 +8,6 @@ B batch, S and T lengths, V vocabulary of the target, D features.
 """
 
 import dataclasses
-import pathlib
 
 import numpy as np
 import tf_keras as keras
@@ -147,7 +146,7 @@ def load_embeddings(model, config, spec):
     Raises:
         ValueError: a file cannot be read, or its vectors have another size.
     """
-    names = [name.strip() for name in f"{config.embeddings},".split(",")][:2]
+    names = [name.strip() for name in config.embeddings.split(",")]
     for name, side, vocabulary in zip(names, ("source", "target"), (spec.source, spec.target)):
         if name:
             variable = model.get_layer(f"{side}_embedding").embeddings
@@ -160,9 +159,13 @@ def with_vectors(table, vectors, vocabulary, name):
     """A table [V, D] with the vectors {word: [D]} in the rows of their words; says how many there were."""
     rows = [i for i in range(len(vocabulary)) if vocabulary.piece(i) in vectors]
     if not rows:
-        raise ValueError(f"--embeddings: {name} has a vector for none of the {len(vocabulary)} words of the data.")
+        raise ValueError(f"--embeddings: {name} has a vector for none of the {len(vocabulary)} words of the data. Give "
+                         "vectors of this language, of words as the data write them.")
     table = table.copy()
     found = np.stack([vectors[vocabulary.piece(i)] for i in rows])
+    if not np.isfinite(found).all() or not found.std():
+        raise ValueError(f"--embeddings: {name} holds numbers that are not finite, or all the same. Train the vectors "
+                         "anew.")
     table[rows] = found * (table.std() / found.std())  # at the scale that the layers were made for
     print(f"{name}: vectors for {len(rows)} of {len(vocabulary)} words")
     return table
@@ -176,7 +179,7 @@ def read_vectors(path, size, words):
         ValueError: a line has another number of them, or something else.
     """
     vectors = {}
-    for number, line in enumerate(read_text(pathlib.Path(path)).split("\n"), 1):
+    for number, line in enumerate(read_text(path, flag="--embeddings").split("\n"), 1):
         line = line.rstrip(" ")
         if not line or number == 1 and line.count(" ") == 1:
             continue  # word2vec's head: how many, how long

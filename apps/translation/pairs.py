@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+from apps.common.prepared_sets import prepared
 from apps.common.text import PARTS, find_parts, part_of, read_text
 
 _SHOWN = 3  # bad lines that are printed
@@ -47,22 +48,35 @@ def read_parallel(config):
 
 
 def read_tfds(config):
-    """{part: [(source, target)]} of a translation data set of TensorFlow Datasets."""
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise ValueError(f"--data={config.data} needs the package tensorflow_datasets, which is not installed. Install "
-                         "usagi-suite[tfds].") from None
-    builder = tfds.builder(config.data.removeprefix("tfds:"), data_dir=config.data_dir or None)
+    """{part: [(source, target)]} of a translation data set of TensorFlow Datasets.
+
+    Raises:
+        ValueError: the set cannot be prepared, is no translation set, or bad pairs under --strict_data.
+    """
+    tfds, builder = prepared(config)
     features = list(builder.info.features)
-    source, target = (code.strip() for code in config.languages.split(",")) if config.languages else features[:2]
-    if not {source, target} <= set(features):
-        raise ValueError(f"--languages={config.languages} are no features of {config.data}: it has "
+    codes = [code.strip() for code in config.languages.split(",")]
+    if not set(codes) <= set(features):
+        raise ValueError(f"--languages={config.languages} are no features of --data={config.data}: expected two of "
                          f"{', '.join(features)}.")
-    builder.download_and_prepare()
-    return {part: [(row[source].decode(), row[target].decode())
-                   for row in tfds.as_numpy(builder.as_dataset(split=part))] if part in builder.info.splits else []
-            for part in PARTS}
+    return {part: _whole_pairs(tfds.as_numpy(builder.as_dataset(split=part)), codes, part, config)
+            if part in builder.info.splits else [] for part in PARTS}
+
+
+def _whole_pairs(rows, codes, part, config):
+    found, bad, count = [], [], 0
+    for count, row in enumerate(rows, 1):
+        pair = [row[code] for code in codes]
+        if not all(isinstance(side, bytes) for side in pair):
+            raise ValueError(f"--data={config.data}: the features {' and '.join(codes)} are not both text. Give "
+                             "--languages=source,target, features that are, or another set.")
+        pair = tuple(side.decode().strip() for side in pair)
+        if all(pair):
+            found.append(pair)
+        else:
+            bad.append((count, "an empty side"))
+    _report(f"part {part}", bad, count, config)
+    return found
 
 
 def _pairs_of_lines(path, config):
@@ -77,7 +91,7 @@ def _pairs_of_lines(path, config):
                         else "an empty side"))
         else:
             found.append((columns[0].strip(), columns[1].strip()))
-    _report(path, bad, len(lines), config)
+    _report(path.name, bad, len(lines), config)
     return found
 
 
@@ -87,12 +101,12 @@ def _joined(source, target, config):
         raise ValueError(f"--data_dir: {source.name} has {len(sides[0])} lines and {target.name} {len(sides[1])}: line "
                          "n of one must be the translation of line n of the other. Align them first.")
     bad = [(n, "an empty side") for n, pair in enumerate(zip(*sides), 1) if not all(side.strip() for side in pair)]
-    _report(source, bad, len(sides[0]), config)
+    _report(source.name, bad, len(sides[0]), config)
     return [(a.strip(), b.strip()) for a, b in zip(*sides) if a.strip() and b.strip()]
 
 
-def _report(path, bad, count, config):
-    """Says which lines are left out.
+def _report(name, bad, count, config):
+    """Says which lines of what `name` says are left out.
 
     Raises:
         ValueError: under --strict_data, or when all lines are bad.
@@ -100,9 +114,9 @@ def _report(path, bad, count, config):
     if not bad:
         return
     shown = ", ".join(f"line {number}: {what}" for number, what in bad[:_SHOWN])
-    message = f"{path.name}: {len(bad)} of {count} lines are no pair ({shown}" + \
+    message = f"{name}: {len(bad)} of {count} lines are no pair ({shown}" + \
         (", …)" if len(bad) > _SHOWN else ")")
     if config.strict_data or len(bad) == count:
-        raise ValueError(f"--data_dir: {message}. Mend them" + (", or leave --strict_data out." if len(bad) < count
-                                                                  else "."))
+        raise ValueError(f"--data={config.data}: {message}. Mend them" + (
+            ", or leave --strict_data out." if len(bad) < count else "."))
     print(f"warning: {message}; left out", file=sys.stderr)

@@ -3,8 +3,9 @@
     python -m apps.translation.predict --model_file=runs/dates/export/int8.tflite "Dienstag, 3. März 1998"
     python -m apps.translation.predict --model_file=runs/dates/export/int8.tflite < dates.txt > iso.txt
 
-A `.tflite` file needs NumPy and ai_edge_litert only (and sentencepiece for subwords); TensorFlow is imported for
-`.keras` alone. Lines are arguments or, without any, those of standard input; each gives one line, whatever it holds.
+A `.tflite` file needs NumPy, absl-py and ai_edge_litert only (and sentencepiece for subwords); TensorFlow is imported
+for `.keras` alone. Lines are arguments (behind `--` where one begins with a dash) or, without any, those of standard
+input; each gives one line, whatever it holds.
 """
 
 import dataclasses
@@ -129,13 +130,11 @@ def main(config, lines):
     translator = load_translator(config.model_file, settings["max_length"])
     if config.vocabulary:
         tokens.check_own(folder, config.model_file)
-    try:  # a number that the model does not know
-        state = translator.begin([len(source) - 1, tokens.END])
-    except Exception as error:  # LiteRT's and TensorFlow's have nothing in common
-        raise ValueError(f"The vocabulary in {folder / 'source'} has {len(source)} tokens, which are not this model's "
-                         f"({' '.join(str(error).split())[:200]}). Give the folder that training left beside this one, "
-                         "with --vocabulary.") from None
-    logits, _ = translator.step(tokens.BEGIN, state)
+    if not translator.reads(len(source) - 1) or translator.reads(len(source)):
+        raise ValueError(f"The vocabulary in {folder / 'source'} has {len(source)} tokens, the model "
+                         f"{'more' if translator.reads(len(source)) else 'fewer'}: it is that of another model. Give "
+                         "the folder that training left beside this one, with --vocabulary.")
+    logits, _ = translator.step(tokens.BEGIN, translator.begin([tokens.END]))
     tokens.check_size(target, len(logits), folder / "target")
     for text in translate_lines(translator, source, target, lines or sys.stdin, config, settings["lower_case"]):
         print(text, flush=True)

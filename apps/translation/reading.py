@@ -16,10 +16,25 @@ class Translator:
         runs: {signature: `run(named inputs) -> named outputs`}: "read", "step" and perhaps "read_above".
         inputs: {signature: {input: (shape with the batch of 1, dtype)}}.
         max_length: tokens of a sentence, its end included.
+
+    Attributes:
+        num_source: tokens of the source's vocabulary; None of a file, which does not say.
     """
+
+    num_source = None
 
     def __init__(self, runs, inputs, max_length):
         self._runs, self._inputs, self.max_length = runs, inputs, max_length
+
+    def reads(self, number):
+        """Whether there is a source token of this number."""
+        if self.num_source is not None:
+            return number < self.num_source
+        try:
+            self.begin([number, tokens.END])
+        except (RuntimeError, ValueError):  # LiteRT's, of an index beyond its table
+            return False
+        return True
 
     def translate(self, numbers, *, width=0, alpha=0.6, chance=None, **draws):
         """Numbers of the translation.

@@ -35,6 +35,12 @@ def layers_of(model, kind):
         found.append(model.get_layer(name))
 
 
+def source_embedding(model):
+    """The layer that reads the source's tokens: where both languages share one, the target's."""
+    names = {layer.name for layer in model.layers}
+    return model.get_layer("source_embedding" if "source_embedding" in names else "target_embedding")
+
+
 class Memory(keras.layers.Layer):
     """Keys and values of a decoder layer's attention to the encoder's output: [B, S, D] -> two of [B, S, H, d]."""
 
@@ -59,8 +65,7 @@ def reader(model, length=None):
     source = keras.Input((length,), dtype="int32", name="source")
     mask = model.get_layer("mask")(source)
     state = {MASK: tf.cast(mask, tf.int32)}
-    shared = "source_embedding" not in {layer.name for layer in model.layers}
-    x = model.get_layer("target_embedding" if shared else "source_embedding")(source)
+    x = source_embedding(model)(source)
     if is_transformer(model):
         x = model.get_layer("source_positions")(x)
         for layer in layers_of(model, "encoder"):

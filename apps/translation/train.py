@@ -40,6 +40,7 @@ def train(config, callbacks=()):
         ValueError: bad input; raised before anything is trained or written.
         apps.common.fitting.TrainingDiverged: the loss is not finite.
     """
+    export.check_signature_formats(training.export_formats(config))
     run, strategy = training.open_run(config)
     scoring.score(["a"], ["a"], tokenize=config.bleu_tokenize)  # what is not installed is known now
     task = load_task(config)
@@ -100,7 +101,8 @@ def check_vocabulary(config, spec):
 def check_export(model, format, spec):
     """Raises ValueError for a model that the TFLite converter refuses, before it is trained."""
     parts = steps.file_models(model, spec.max_length)
-    samples = translating.representative(parts, spec, [spec.test_pairs[0][0]], 4)
+    sentence = [*spec.source.encode(spec.test_pairs[0][0]), tokens_lib.END]
+    samples = translating.representative(parts, spec, [sentence], 4)
     export.check_signatures_convertible(parts, format, samples)
 
 
@@ -154,8 +156,8 @@ def export_and_report(run, model, splits, metrics, translations):
                              evaluate=lambda _: value(translations[:config.num_scored], config.num_scored))
     formats = training.export_formats(config)
     if formats:
-        texts = [spec.source.decode(row) for row in splits.representative(NUM_CALIBRATED)["source"]]
-        samples = translating.representative(parts, spec, texts, config.num_representative)
+        sentences = splits.representative(NUM_CALIBRATED)["source"]
+        samples = translating.representative(parts, spec, sentences, config.num_representative)
         few = {name: tf.nest.map_structure(lambda array: array[:NUM_COMPARED], value)
                for name, value in samples.items()}
         rows += export.export_signatures(parts, run.path, whole=model, samples=few, formats=formats,

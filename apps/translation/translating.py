@@ -70,12 +70,15 @@ def file_translator(models, runs, max_length):
 def keras_translator(model, max_length):
     """A `Translator` for a Keras model, sentence by sentence, as a file does it."""
     models = steps.file_models(model, max_length)
+    translator = file_translator(models, {name: _runner(part) for name, part in models.items()}, max_length)
+    translator.num_source = steps.source_embedding(model).embeddings.shape[0]
+    return translator
 
-    def runner(part):
-        run = tf.function(lambda inputs: part(inputs, training=False))
-        return lambda inputs: {key: value.numpy() for key, value in run(_given(part, inputs)).items()}
 
-    return file_translator(models, {name: runner(part) for name, part in models.items()}, max_length)
+def _runner(model):
+    """A model as a function from {name: array} to {name: array}."""
+    run = tf.function(lambda inputs: model(inputs, training=False))
+    return lambda inputs: {key: value.numpy() for key, value in run(_given(model, inputs)).items()}
 
 
 def _given(model, inputs):
@@ -88,30 +91,38 @@ def _named(model):
     return model.input if isinstance(model.input, dict) else {model.input_names[0]: model.input}
 
 
-def representative(models, spec, texts, count):
+def representative(models, spec, sentences, count):
     """Inputs of each signature that occur while sentences are translated, {signature: {name: [N, ...]}}.
 
-    The float model translates; of what passes through each signature `count` samples are taken at random.
+    The float model translates; of what passes through each signature `count` samples are taken at random (reservoir
+    sampling: a large model's caches for all steps would not fit into memory).
+
+    Args:
+        models: what `steps.file_models` returned.
+        spec: `data.PairSpec`.
+        sentences: numbers of each source; an end and what follows it are left out.
+        count: samples of a signature.
     """
-    seen = {name: [] for name in models}
+    kept, passed, chance = {name: [] for name in models}, dict.fromkeys(models, 0), np.random.default_rng(0)
 
-    def recording(name, model):
-        run = tf.function(lambda inputs: model(inputs, training=False))
-
+    def recording(name, run):
         def call(inputs):
-            seen[name].append(inputs)
-            return {key: value.numpy() for key, value in run(_given(model, inputs)).items()}
+            passed[name] += 1
+            place = len(kept[name]) if len(kept[name]) < count else int(chance.integers(passed[name]))
+            if place < count:
+                kept[name][place:place + 1] = [inputs]
+            return run(inputs)
 
         return call
 
-    translator = file_translator(models, {name: recording(name, model) for name, model in models.items()},
+    translator = file_translator(models, {name: recording(name, _runner(model)) for name, model in models.items()},
                                  spec.max_length)
-    for text in texts:
-        translator.translate(spec.source.encode(text))
-    chance, found = np.random.default_rng(0), {}
-    for name, samples in seen.items():
-        chosen = chance.permutation(len(samples))[:count]
-        found[name] = {key: np.concatenate([samples[i][key] for i in chosen]) for key in samples[0]}
+    for sentence in sentences:
+        numbers = [int(number) for number in sentence]
+        translator.translate(numbers[:numbers.index(tokens.END)] if tokens.END in numbers else numbers)
+    found = {}
+    for name, samples in kept.items():
+        found[name] = {key: np.concatenate([sample[key] for sample in samples]) for key in samples[0]}
         if not isinstance(models[name].input, dict):
             found[name] = next(iter(found[name].values()))
     return found

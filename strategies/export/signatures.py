@@ -38,6 +38,7 @@ def convert_signatures(models, path, format, *, representative=None, timeout=tfl
         ValueError: unknown format, or int8 or int16 without representative samples.
         ConversionError: the converter failed.
     """
+    check_signature_formats([format])
     tflite.check(format, representative)
     with tempfile.TemporaryDirectory(prefix="usagi-export-") as folder, replacing(path) as temporary:
         folder = pathlib.Path(folder)
@@ -81,10 +82,7 @@ def export_signatures(models, directory, *, whole, samples, formats, representat
         ValueError: a format that is not for several signatures, or a file that does not agree with Keras.
         ConversionError: the converter failed.
     """
-    wrong = [name for name in formats if name not in FORMATS]
-    if wrong:
-        raise ValueError(f"--export={wrong[0]} is not for models of several signatures: expected some of "
-                         f"{', '.join(FORMATS)}.")
+    check_signature_formats(formats)
     rows = []
     for format in (name for name in FORMATS if name in formats):
         path = report.path_of(directory, format)
@@ -107,6 +105,14 @@ def export_signatures(models, directory, *, whole, samples, formats, representat
             "latency_ms": latency(runs[timed], first) if is_file else None, "peak_memory_bytes": None, **differences,
             "float_operators": litert.float_operators(path) if format in tflite.CALIBRATED else None})
     return rows
+
+
+def check_signature_formats(formats):
+    """Raises ValueError unless every format is one of `FORMATS`."""
+    wrong = [name for name in formats if name not in FORMATS]
+    if wrong:
+        raise ValueError(f"--export={wrong[0]} is not for a model that goes into a file as several signatures: "
+                         f"expected some of {', '.join(FORMATS)}.")
 
 
 def one_by_one(run):

@@ -25,11 +25,11 @@ TRANSLATION = ["apps.translation.train", "--data=tsv", "--tokens=characters", "-
 # {name: (module and flags, metric, what it is at least)}; a loss is given with the sign that makes more better.
 APPLICATIONS = {
     "language_model_transformer": ([*LANGUAGE, "--model=transformer", "--num_heads=2"], "test_cross_entropy", -2.3),
-    "language_model_lstm": ([*LANGUAGE, "--model=lstm", "--learning_rate=0.01"], "test_cross_entropy", -2.3),
+    **{f"language_model_{model}": ([*LANGUAGE, f"--model={model}", "--learning_rate=0.01"], "test_cross_entropy", -2.3)
+       for model in ("lstm", "peephole_lstm", "layer_norm_lstm", "masked_gru")},
     "translation_transformer": ([*TRANSLATION, "--model=transformer_tiny"], "test_cross_entropy", -2.0),
     "translation_attention": ([*TRANSLATION, "--model=additive"], "test_cross_entropy", -2.6)}
-REFUSED = {**{(name, "model_parallel"): "has no rules for layer" for name in ("language_model_lstm",
-                                                                              "translation_attention")},
+REFUSED = {**{(name, "model_parallel"): "has no rules for layer" for name in APPLICATIONS if "transformer" not in name},
            **{(name, "federated"): "come in batches of similar lengths" for name in ("translation_transformer",
                                                                                     "translation_attention")}}
 

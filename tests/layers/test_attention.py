@@ -251,6 +251,19 @@ def test_dropout_falls_on_weights_and_can_be_repeated():
     assert np.abs(first(value, value, training=True) - again(value, value)).max() > 1e-3
 
 
+def test_dropout_takes_whole_weights_and_scales_the_rest():
+    """Of one value every weight is 1: each head, for each query, counts twice or not at all."""
+    query, value = tensors("float32")[0], tensors("float32")[1][:, :1]
+    layer = built("heads", "float32", dropout=0.5, seed=4)
+    output, weights = layer(query, value, training=True, return_weights=True)
+    np.testing.assert_array_equal(weights, 1)  # as they are before
+    (wv, bv), (wo, bo) = layer.value.get_weights(), layer.attention_output.get_weights()
+    heads = np.einsum("bhk,hkd->bhd", np.einsum("btd,dhk->bhk", value, wv) + bv, wo)  # [B, H, D]
+    choices = np.stack([bo + a * heads[:, 0] + b * heads[:, 1] for a in (0, 2) for b in (0, 2)])  # [4, B, D]
+    distance = np.abs(output.numpy()[None] - choices[:, :, None]).max(axis=-1)  # [4, B, Tq]
+    assert distance.min(axis=0).max() < 1e-5 and len(set(distance.argmin(axis=0).ravel())) > 2
+
+
 def test_the_floor_is_set_for_as_long_as_it_is_needed():
     inputs = keras.Input((5, 6))
     layer = MultiHeadAttention(2, 3)

@@ -178,6 +178,16 @@ def test_padding_of_trees_changes_nothing():
     assert not layer(x, children, mask=mask).numpy()[~mask].any()
 
 
+@pytest.mark.parametrize("unroll", [False, True])
+def test_children_that_do_not_come_before_their_node_are_none(unroll):
+    """Where their values are not known beforehand; else they are an error."""
+    x = RNG(0).normal(size=(1, 4, 5))
+    wrong = np.array([[[1, -1], [0, 9], [2, 1], [0, 3]]])
+    layer = tree_layer(unroll=unroll)
+    found = tf.function(lambda *inputs: layer(*inputs))(tf.constant(x), tf.constant(wrong))
+    np.testing.assert_array_equal(found, layer(x, np.where(wrong < np.arange(4)[:, None], wrong, -1)))
+
+
 def test_trees_in_a_model_of_open_size():
     nodes, children = keras.Input((None, 5)), keras.Input((None, 2), dtype="int32")
     layer = TreeLSTM(UNITS)

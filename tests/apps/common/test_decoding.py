@@ -36,7 +36,8 @@ def exhaustive(chain, alpha):
     found = []
     for count in range(LENGTH):
         for numbers in itertools.product(inner, repeat=count):
-            score = chain.score([*numbers, tokens.END]) / decoding.length_penalty(count + 1, alpha)
+            # Wu et al. 2016, equation 14: lp = (5 + |Y|)^alpha / (5 + 1)^alpha.
+            score = chain.score([*numbers, tokens.END]) / ((5 + count + 1) / 6) ** alpha
             found.append((score, list(numbers)))
     return sorted(found, key=lambda f: -f[0])
 

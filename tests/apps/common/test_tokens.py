@@ -38,6 +38,17 @@ def test_what_is_not_known_has_a_number_of_its_own(vocabulary):
     assert tokens.UNKNOWN in vocabulary.encode("Ω")
 
 
+@pytest.mark.parametrize("size", [60, 400])
+def test_subwords_in_the_middle_of_a_line_get_no_space(size):
+    lines = [f"hello world {i}" for i in range(2000)]
+    vocabulary = tokens.learn("subwords", lines, size)
+    for text in ("lo", "12", " world", "world 7"):
+        assert vocabulary.decode([*vocabulary.encode("hel"), *vocabulary.encode(text, goes_on=True)]) == f"hel{text}"
+    known = vocabulary.encode("9", goes_on=True)
+    assert vocabulary.encode("Ω9", goes_on=True) == [tokens.UNKNOWN, *known]
+    assert vocabulary.encode("", goes_on=True) == []
+
+
 def test_files_are_read_back(vocabulary, tmp_path):
     vocabulary.save(tmp_path)
     again = tokens.load(tmp_path)

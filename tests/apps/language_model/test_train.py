@@ -19,7 +19,7 @@ from strategies import export
 
 ROOT = pathlib.Path(__file__).parents[3]
 SMALL = {"data": "sums", "units": 16, "num_layers": 1, "num_heads": 2, "length": 16, "batch_size": 128, "epochs": 1,
-         "export": "float32,int8", "sample_tokens": 20, "verbose": 0, "deterministic": False}
+         "export": "keras,float32,int8", "sample_tokens": 20, "verbose": 0, "deterministic": False}
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -54,6 +54,8 @@ def test_a_run_leaves_metrics_files_and_a_sample(finished):
         values = {name: float(row["value"]) for name, row in rows.items()}
         assert values["float32"] == pytest.approx(values["keras"], rel=1e-4)
         assert values["int8"] == pytest.approx(values["keras"], rel=0.05)
+        model_file = keras.models.load_model(folder / "model.keras", compile=False)
+        assert model_file.input_shape == (None, 16)  # not its step, which the other files hold
         assert ("A sample" in (folder / "report.md").read_text()) == (model == "transformer")
 
 
@@ -77,6 +79,38 @@ def test_bits_a_character_are_nats_a_token_where_tokens_are_characters(finished)
     bits = metrics["test_cross_entropy"] / np.log(2)
     assert metrics["test_bits_per_character"] == pytest.approx(bits, rel=1e-3)
     assert metrics["source_bits_per_character"] < metrics["test_bits_per_character"]
+
+
+@pytest.mark.parametrize("kind", ["words", pytest.param("subwords", marks=pytest.mark.conformance)])
+def test_words_and_subwords_from_text_to_text(tmp_path, kind):
+    lines = [f"the {a} {b}  sat on the {c}\n" for a in ("old", "new") for b in ("cat", "dog") for c in ("mat", "hat")]
+    (tmp_path / "a.txt").write_text("".join(lines) * 400)
+    folder = tmp_path / "run"
+    metrics = train(folder, data="text", data_dir=str(tmp_path / "a.txt"), tokens=kind, vocabulary_size=40, model="gru",
+                    epochs=4, batch_size=32, learning_rate=0.01)
+    test = "".join(lines) * 40
+    if kind == "words":
+        test = test.replace("  ", " ")
+    nats = metrics["test_cross_entropy"] * (metrics["num_test_tokens"] - 1)
+    assert metrics["test_bits_per_character"] == pytest.approx(nats / np.log(2) / len(test))
+    assert metrics["test_bits_per_character"] < 0.5  # 3 bits a line
+    for name in ("model.keras", "export/int8.tflite"):
+        (text,) = write(folder / name, "the old cat sat", tokens=12, temperature=0)
+        assert text.replace("  ", " ").startswith("the old cat sat on the "), text
+
+
+@pytest.mark.conformance
+def test_a_model_that_carries_its_state_is_compressed(tmp_path):
+    metrics = train(tmp_path / "run", model="peephole_lstm", carry_state=True, compression="prune,quantize",
+                    compression_epochs=1, prune_sparsity=0.5, learning_rate=0.01)
+    assert metrics["num_nonzero"] < 0.65 * metrics["num_parameters"] and metrics["test_cross_entropy"] < 2.3
+
+
+@pytest.mark.parametrize("model", ["transformer", "masked_lstm"])
+def test_a_format_that_a_model_has_not_is_refused_before_training(tmp_path, model):
+    with pytest.raises(export.ConversionError, match="cannot be exported as int16, which was tried before training"):
+        train(tmp_path / "run", model=model, export="int16")
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 @pytest.mark.parametrize("flags", [
@@ -141,6 +175,8 @@ def test_blanks_are_filled_in(finished):
     for name in ("model.keras", "export/float32.tflite", "export/int8.tflite"):
         (text,) = write(finished["masked_lstm"] / name, "1+_=3_")
         assert text[:2] == "1+" and text[3:5] == "=3" and "_" not in text
+    with pytest.raises(ValueError, match="--blank must be at least a character"):
+        predict.PredictConfig(model_file="a.tflite", blank="")
     with pytest.raises(ValueError, match="the model sees 16"):
         write(finished["masked_lstm"] / "model.keras", "1" * 17)
 

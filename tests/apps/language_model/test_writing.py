@@ -41,3 +41,12 @@ def test_texts_come_back(kind):
     vocabulary = tokens.learn(kind, text.split("\n") * 20 if kind != "characters" else [text], 40)
     numbers = writing.encode_text(vocabulary, text)
     assert writing.decode_text(vocabulary, numbers).rstrip("\n") == text
+    assert writing.decode_text(vocabulary, writing.encode_prompt(vocabulary, text)) == text
+    assert writing.encode_prompt(vocabulary, "the cat\n") == writing.encode_text(vocabulary, "the cat\n")
+    assert writing.beginning(vocabulary, [7]) == [*writing.encode_text(vocabulary, "\n"), 7]
+
+
+def test_a_text_without_line_ends_begins_with_its_commonest_character():
+    vocabulary = tokens.learn("characters", ["abba bbb"], 0)
+    assert writing.beginning(vocabulary, vocabulary.encode("a")) == vocabulary.encode("a")
+    assert writing.beginning(vocabulary) == vocabulary.encode("b")

@@ -1,6 +1,8 @@
 """Sentence pairs: files, what is left out, buckets, and that batches are a function of (seed, epoch, step)."""
 
 import gzip
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -188,8 +190,11 @@ def test_bad_lines_are_counted_and_left_out(tmp_path, capsys):
     ({"max_length": 3, "batch_size": 64}, "expected at least a batch of"),
     ({"data": "parallel"}, "needs --languages=source,target"),
     ({"data": "tfds:x", "languages": "en"}, "needs --languages=source,target"),
+    ({"data": "tfds:x"}, "needs --languages=source,target"),
     ({"data": "dates"}, "takes no --data_dir"), ({"encoding": "utf-16"}, "is not utf-16"),
-    ({"embeddings": "a", "tokens": "subwords"}, "are of words"),
+    ({"embeddings": "a", "tokens": "subwords"}, "are vectors of words; .* Give --tokens=words"),
+    ({"embeddings": "a", "tokens": "auto"}, "received --tokens=auto, by which --data=tsv is cut into subwords"),
+    ({"embeddings": "a,b,c"}, "one file for the source and one for the target"),
     ({"embeddings": "a", "share_vocabulary": True}, "do not go with --share_vocabulary"),
     ({"dropout": -0.5}, "--dropout must be at least 0"),
     ({"scheduled_sampling": 0.5, "time_budget": 1.0}, "leaves their number open"),
@@ -197,6 +202,64 @@ def test_bad_lines_are_counted_and_left_out(tmp_path, capsys):
 def test_bad_input(folder, flags, message):
     with pytest.raises(ValueError, match=message):
         load(folder, **flags)
+
+
+def test_what_is_too_long_is_said(folder, tmp_path, capsys):
+    load(folder, max_length=7)
+    long = [sum(len(a.split()) >= 7 or len(b.split()) >= 7 for a, b in part)
+            for part in (PAIRS[:300], PAIRS[300:340], PAIRS[340:])]
+    assert (f"longer than --max_length=7 tokens: {long[0]} of 300 train pairs are left out, {long[1]} of 40 validation "
+            f"pairs are left out, {long[2]} of 60 test pairs are cut") in capsys.readouterr().err
+    load(folder)
+    assert "longer" not in capsys.readouterr().err
+    write(tmp_path / "train.tsv", PAIRS)
+    write(tmp_path / "val.tsv", [("a " * 20, "b " * 20)] * 5)
+    with pytest.raises(ValueError, match="none of 5 validation pairs has at most --max_length=12 tokens"):
+        load(tmp_path)
+
+
+class FakeBuilder:
+    """Stands for a `tfds.core.DatasetBuilder` of pairs."""
+
+    def __init__(self, rows, features=("de", "en")):
+        self.rows, self.is_prepared = rows, False
+        self.info = types.SimpleNamespace(features=dict.fromkeys(features), splits=dict.fromkeys(rows))
+
+    def download_and_prepare(self):
+        self.is_prepared = True
+
+    def as_dataset(self, split):
+        assert self.is_prepared
+        return [dict(zip(self.info.features, row)) for row in self.rows[split]]
+
+
+def load_fake_tfds(monkeypatch, builder, **flags):
+    module = types.SimpleNamespace(builder=lambda name, data_dir: builder, as_numpy=lambda dataset: dataset)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
+    return load("", data="tfds:pairs", **{"languages": "en,de", **flags}).spec
+
+
+def rows(pairs):
+    return [(b.encode(), a.encode()) for a, b in pairs]  # features stand in the order of their names
+
+
+def test_pairs_of_tensorflow_datasets(monkeypatch, capsys):
+    builder = FakeBuilder({"train": rows(PAIRS[:300]), "test": rows([*PAIRS[300:], ("only one", "")])})
+    assert load_fake_tfds(monkeypatch, builder).test_pairs == PAIRS[300:]
+    assert "part test: 1 of 101 lines are no pair (line 101: an empty side)" in capsys.readouterr().err
+    turned = load_fake_tfds(monkeypatch, builder, languages="de,en").test_pairs
+    assert turned == [(b, a) for a, b in PAIRS[300:]]
+    with pytest.raises(ValueError, match="--data=tfds:pairs: part test: 1 of 101 lines"):
+        load_fake_tfds(monkeypatch, builder, strict_data=True)
+
+
+@pytest.mark.parametrize(("builder", "flags", "message"), [
+    (FakeBuilder({"train": rows(PAIRS)}), {"languages": "en,fr"}, "=en,fr are no features of .* two of de, en"),
+    (FakeBuilder({"train": [(b"a", 3)]}), {}, "features en and de are not both text"),
+    (None, {}, "could not be prepared .*Check the name")])
+def test_other_sets_of_tensorflow_datasets(monkeypatch, builder, flags, message):
+    with pytest.raises(ValueError, match=message):
+        load_fake_tfds(monkeypatch, builder, **flags)
 
 
 def test_dates_are_right_and_not_ambiguous():

@@ -9,6 +9,7 @@ from apps.common import tokens
 from apps.translation import models, scheduled, steps, translating
 from apps.translation.config import Config
 from apps.translation.data import PairSpec, as_inputs
+from layers.counting import count_parameters
 from layers.token_loss import TokenCrossentropy
 
 LENGTH = 8
@@ -110,23 +111,33 @@ def test_one_embedding_for_both_languages():
         np.testing.assert_allclose(logits, before[:, t], atol=2e-5 * np.abs(before).max(), err_msg=str(t))
 
 
-def test_sizes_are_the_paper_s():
-    assert models.TRANSFORMERS["transformer_base"] == models.Size(6, 512, 2048, 8, 0.1)
-    assert models.TRANSFORMERS["transformer_big"] == models.Size(6, 1024, 4096, 16, 0.3)
+@pytest.mark.parametrize("name, layers, d_model, d_ff, heads", [
+    ("transformer_base", 6, 512, 2048, 8),
+    pytest.param("transformer_big", 6, 1024, 4096, 16, marks=pytest.mark.conformance)])
+def test_sizes_are_the_paper_s(name, layers, d_model, d_ff, heads):
+    """Vaswani et al. 2017, table 3, but for the vocabulary, of which the paper's 65 and 213 million are a part."""
+    model = models.build(Config(model=name, workdir="unused", share_vocabulary=True),
+                         PairSpec(VOCABULARY, VOCABULARY, LENGTH, 5.0, 0, []))
+    attention, norm = 4 * (d_model ** 2 + d_model), 2 * d_model
+    feed_forward = 2 * d_model * d_ff + d_ff + d_model
+    expected = layers * (attention + feed_forward + 2 * norm) + layers * (2 * attention + feed_forward + 3 * norm)
+    assert count_parameters(model) == expected + len(VOCABULARY) * d_model
+    assert model.get_layer("decoder_5").num_heads == heads
 
 
 def test_scheduled_sampling_puts_predictions_in_the_place_of_inputs():
     plain = build("additive", dropout=0.0)
     model = scheduled.ScheduledSampling(plain, 1.0, 10, seed=0)
     target = np.random.default_rng(1).integers(4, 10, (3, LENGTH)).astype(np.int32)
+    target[1, 4:] = [tokens.END, *[tokens.PADDING] * (LENGTH - 5)]
     inputs = {name: tf.constant(value) for name, value in as_inputs(batch(), target).items()}
     said = np.argmax(plain(inputs, training=False), axis=-1)
     np.testing.assert_array_equal(model.mixed(inputs, tf.constant(0, tf.int64)), inputs["target"])
     always = model.mixed(inputs, tf.constant(10, tf.int64)).numpy()
     np.testing.assert_array_equal(always[:, 0], tokens.BEGIN)
-    is_text = ~np.isin(said, (tokens.PADDING, tokens.END))
-    assert is_text[:, :-1].any()
-    np.testing.assert_array_equal(always[:, 1:], np.where(is_text, said, target)[:, :-1])
+    is_text = ~np.isin(said, (tokens.PADDING, tokens.END)) & ~np.isin(target, (tokens.PADDING, tokens.END))
+    assert is_text[:, :-1].any() and not always[1, 5:].any()
+    np.testing.assert_array_equal(always[:, 1:], np.where(is_text[:, :-1], said[:, :-1], inputs["target"][:, 1:]))
     half = model.mixed(inputs, tf.constant(5, tf.int64)).numpy()
     assert ((half == always) | (half == inputs["target"].numpy())).all() and 0.2 < (half == always).mean() < 0.9
     model.compile("sgd", TokenCrossentropy(5.0))
@@ -148,9 +159,16 @@ def test_word_vectors_from_a_file(tmp_path, capsys):
     np.testing.assert_allclose(table[4], -table[5])
     np.testing.assert_allclose(np.corrcoef(table[5], np.arange(16.0))[0, 1], 1, rtol=1e-5)
     assert table.std() == pytest.approx(plain.std(), rel=0.5)
-    (tmp_path / "v.txt").write_text("dog 1 2 3\n")
-    with pytest.raises(ValueError, match="line 1 is no word with 16 numbers"):
-        models.build(Config(**config, embeddings=str(tmp_path / "v.txt")), spec)
+    for content, message in (("dog 1 2 3", "line 1 is no word with 16 numbers"),
+                             (f"dog{' 1' * 16}", "not finite, or all the same"),
+                             (f"cow{' 1 2' * 8}", "has a vector for none of the 7 words"),
+                             (b"\xff", "--embeddings: .* is not utf-8.* Write it in utf-8"),
+                             (None, "--embeddings: .* cannot be read")):
+        (tmp_path / "v.txt").unlink()
+        if content is not None:
+            (tmp_path / "v.txt").write_bytes(content if isinstance(content, bytes) else f"{content}\n".encode())
+        with pytest.raises(ValueError, match=message):
+            models.build(Config(**config, embeddings=str(tmp_path / "v.txt")), spec)
 
 
 @pytest.mark.parametrize(("flags", "message"), [

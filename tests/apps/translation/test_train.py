@@ -122,9 +122,12 @@ def test_a_vocabulary_of_another_model_is_refused(finished, tmp_path):
     for name in ("model.keras", "export/float32.tflite"):
         shutil.copy(finished / name, alone)
         refused(alone / pathlib.Path(name).name, "has 13 tokens, the model .*that of another model")
-    tokens.Pieces("characters", [chr(code) for code in range(65, 500)]).save(other / "source")
-    for file in sorted(alone.iterdir()):
-        refused(file, "has 439 tokens, which are not this model's")
+    for form in ("float16", "dynamic", "int8"):
+        shutil.copy(finished / "export" / f"{form}.tflite", alone)
+    for letters, message in ((435, "has 439 tokens, the model fewer"), (2, "has 6 tokens, the model more")):
+        tokens.Pieces("characters", [chr(65 + i) for i in range(letters)]).save(other / "source")
+        for file in sorted(alone.iterdir()):
+            refused(file, message)
 
 
 def test_predict_needs_no_tensorflow_and_survives_any_line(finished):
@@ -146,6 +149,35 @@ def test_averaged_weights_are_the_mean_of_the_last_epochs(finished):
     name = next(name for name in files[0] if name.endswith("target_embedding/embeddings"))
     np.testing.assert_allclose(model.get_layer("target_embedding").embeddings, (files[0][name] + files[1][name]) / 2,
                                rtol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["sparse", "bfloat16", "tflite"])
+def test_a_format_that_a_translator_has_not_is_refused_before_training(data, tmp_path, format):
+    with pytest.raises(ValueError, match=f"--export={format} is not for a model .* expected some of saved_model"):
+        train(tmp_path / "run", data, export=f"float32,{format}")
+    with pytest.raises(ValueError, match="cannot be exported as int16, which was tried before training"):
+        train(tmp_path / "run", data, export="int16")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_subwords_to_japanese(tmp_path):
+    """SentencePiece on both sides, characters that are no letters, and a file that is read without TensorFlow."""
+    words = {"cat": "猫", "dog": "犬", "sleeps": "眠る", "eats": "食べる", "the": "その", "a": "ある"}
+    lines = [f"{a} {b} {c}\t{words[a]}{words[b]}が{words[c]}。" for a in ("the", "a") for b in ("cat", "dog")
+             for c in ("sleeps", "eats")]
+    for part, count in (("train", 60), ("val", 2), ("test", 2)):
+        (tmp_path / f"{part}.tsv").write_text("\n".join(lines * count) + "\n")
+    folder = tmp_path / "run"
+    metrics = train(folder, tmp_path, tokens="subwords", vocabulary_size=40, max_length=16, bleu_tokenize="char",
+                    epochs=8, export="keras,int8", num_translated=16)
+    assert metrics["test_bleu"] > 90 and metrics["test_unknown_share"] == 0
+    assert (folder / "export" / "target" / "vocabulary.model").exists()
+    program = ("import sys; from apps.translation import predict; predict.main(predict.PredictConfig(model_file="
+               f"{str(folder / 'export' / 'int8.tflite')!r}), ['the dog eats', 'a cat sleeps']); "
+               "assert 'tensorflow' not in sys.modules")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().split("\n")[:2] == ["その犬が食べる。", "ある猫が眠る。"]
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -217,7 +249,7 @@ def test_a_student_learns_what_its_teacher_says(data, finished, tmp_path, monkey
     said = translating.translate(model, spec, sources, config)
     assert said != list(given)  # it has not learned everything
     assert [spec.target.decode(row) for row in seen[1][1]] == said
-    assert len(list((tmp_path / "run" / "distilled").glob("*.json"))) == 2
+    assert len(list(finished.glob("cache/translations_*/*.json"))) == 2
 
     monkeypatch.setattr(translating, "make_translator", None)  # what is there is read back
     run = types.SimpleNamespace(config=config, begin=lambda: None, folder=lambda name: tmp_path / "run" / name)

@@ -5,9 +5,10 @@ import contextlib
 import numpy as np
 import pytest
 import tf_keras as keras
+from ai_edge_litert.interpreter import Interpreter
 
 from layers.normalization import GroupNormalization
-from layers.recurrent import LayerNormLSTMCell
+from layers.recurrent import LayerNormLSTMCell, PeepholeLSTMCell
 from strategies import export
 from strategies.compression import Quantization
 from strategies.export import litert, recurrent
@@ -30,6 +31,10 @@ def old_gru():
 
 def lstm():
     return kinds._sequence_model(keras.layers.LSTM(8, name="lstm"))
+
+
+def own_peephole_cell():
+    return kinds._sequence_model(keras.layers.RNN(PeepholeLSTMCell(8), name="rnn"))
 
 
 def layer_norm_cell():
@@ -89,20 +94,42 @@ def test_states_come_in_and_go_out_under_one_name():
     assert {name: tuple(t.shape) for name, t in step.output.items()} == {"logits": (None, 4), **states}
 
 
-@pytest.mark.parametrize("make", [looped_gru, looped_own_cell, layer_norm_cell, stacked])
+@pytest.mark.parametrize("make", [looped_gru, own_peephole_cell, layer_norm_cell, stacked])
 def test_files_of_a_step(make, tmp_path):
     model, x = build(make, 60)
     recipe = Quantization(x)
     model = recipe.finish(recipe.prepare(model))
     step = export.step_model(model)
     expected = model(x).numpy()
-    rough = 0.25 if make is layer_norm_cell else 0.12  # three normalisations a step
-    for form, tolerance in (("float32", 1e-5), ("int8", rough), ("int16", 0.05)):  # of few samples; a rest is cut
+    rough = 0.3 if make is layer_norm_cell else 0.12  # three normalisations a step
+    for form, tolerance in (("float32", 1e-5), ("float16", 0.02), ("dynamic", 0.1), ("int8", rough),
+                            ("int16", 0.05)):  # of few samples; a rest is cut
         path = tmp_path / f"{form}.tflite"
         export.convert(step, path, form, representative=export.step_samples(step, x))
         outputs = export.run_steps(export.Runner(path).named, x, step=step)["logits"]
         assert np.abs(outputs[-1] - expected).max() <= tolerance * np.abs(expected).max()
-        assert form == "float32" or export.float_operators(path) == []
+        assert form not in ("int8", "int16") or export.float_operators(path) == []
+
+
+def constants_of(path):
+    """Arrays that stand in a file."""
+    reader = Interpreter(str(path))
+    for details in reader.get_tensor_details():
+        with contextlib.suppress(ValueError):  # what is only computed has no value yet
+            yield reader.get_tensor(details["index"])
+
+
+@pytest.mark.parametrize("make", [own_peephole_cell, layer_norm_cell])
+def test_what_compression_makes_of_a_kernel_is_in_the_file(make, tmp_path):
+    model, x = build(make)
+    cell = model.get_layer("rnn").cell
+    for kernel in (cell.kernel, cell.recurrent_kernel):
+        kernel.assign(np.where(np.random.default_rng(2).random(kernel.shape) < 0.8, 0, np.sign(kernel) * 0.25))
+    step = export.step_model(model)
+    export.convert(step, tmp_path / "step.tflite", "float32", representative=export.step_samples(step, x))
+    constants = list(constants_of(tmp_path / "step.tflite"))
+    for kernel in (cell.kernel, cell.recurrent_kernel):
+        assert any(array.shape == kernel.shape[::-1] and np.array_equal(array.T, kernel) for array in constants)
 
 
 def test_a_step_in_16_bits_forgets_less(tmp_path):
@@ -137,7 +164,7 @@ def test_loops_are_unrolled_in_files(make, tmp_path):
     assert "WHILE" not in names and ("UNIDIRECTIONAL_SEQUENCE_LSTM" in names) == (make is lstm)
 
 
-@pytest.mark.parametrize("form, tolerance", [("float32", 1e-5), ("float16", 2e-3), ("dynamic", 0.02)])
+@pytest.mark.parametrize("form, tolerance", [("float32", 1e-5), ("float16", 0.02), ("dynamic", 0.02)])
 def test_a_cell_that_counts_far_is_not_clipped(form, tolerance, tmp_path):
     inputs = keras.Input((40, 1))
     layer = keras.layers.LSTM(3, return_sequences=True, name="lstm")
