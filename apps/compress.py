@@ -48,24 +48,25 @@ def app_of(argv):
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise ValueError(f"Unexpected argument {argv[1]!r}: every option is a flag, as --name=value.")
+    flagging.check_no_arguments(argv)
     values = flags.FLAGS
     chains = variants.parse_variants(values.variants)
     if not values.workdir:
         raise ValueError("--workdir is missing: expected the folder of a trained run.")
     app = importlib.import_module(f"apps.{app_of([f'--workdir={values.workdir}'])}.train")
-    given = flagging.config_from_flags(app.Config)
-    trained, _ = config_lib.load(app.Config, given.workdir)
+    if values.explain:
+        raise ValueError("--explain tells of one run; this program makes several. Give it to the application's train.")
+    trained, _ = config_lib.load(app.Config, values.workdir)
     names = {item.name for item in dataclasses.fields(app.Config)} - set(_OWN)
-    changes = {name: getattr(given, name) for name in names if values[name].present}
-    if given.distribution in config_lib.CLUSTERS:
-        raise ValueError(f"--distribution={given.distribution} is for one training; this program makes several. Use "
+    # What is not given here is the trained run's, so it is with that that a flag has to go together.
+    changes = {name: values[name].value for name in names if values[name].present}
+    if values.distribution in config_lib.CLUSTERS:
+        raise ValueError(f"--distribution={values.distribution} is for one training; this program makes several. Use "
                          "train with --initial_model and --compression for each, under apps.cluster.")
     if trained.distribution in config_lib.CLUSTERS:  # variants are trained by this process alone
         changes = {item.name: item.default for item in dataclasses.fields(app.Config)
                    if item.name in ("distribution", *workdir.DISTRIBUTION_FLAGS)} | changes
-    variants.compress(trained.replace(workdir=given.workdir), changes, chains, app.train, app.load_task)
+    variants.compress(trained.replace(workdir=values.workdir), changes, chains, app.train, app.load_task)
 
 
 if __name__ == "__main__":

@@ -45,11 +45,16 @@ def app_named(argv):
 
 
 def main(argv):
-    del argv
+    flagging.check_no_arguments(argv)
     values = flags.FLAGS
     app = importlib.import_module(f"apps.{values.app}.train")
     objective, direction = APPS[values.app]
     config = flagging.config_from_flags(app.Config)
+    if config.explain:
+        raise ValueError("--explain tells of one run; a sweep makes many. Give it to the application's train.")
+    if objective.startswith("validation_") and app.load_task(config).splits.validation is None:
+        raise ValueError(f"A sweep of {values.app} is judged by {objective}, and these data and flags leave no "
+                         "validation part. Give --validation_fraction above 0.")
     names = [name.strip() for name in values.search.split(",") if name.strip()]
     tuning.sweep(config, app.train, objective=objective, direction=direction, tuner=values.tuner,
                  trials=values.trials, names=names)

@@ -88,9 +88,11 @@ def plot(rows):
     for column, task in enumerate(tasks, 1):
         panels = [one.add_subplot(1, len(tasks), column) for one in (figure, by_length)]
         for row in sorted((row for row in rows if row["run"].startswith(task)), key=lambda row: row["run"]):
-            panels[0].plot(*zip(*row["curve"]), label=row["run"].removeprefix(f"{task}_"))
+            model, *more = (label := row["run"].removeprefix(f"{task}_")).split("_")
+            style = {"label": label, "color": f"C{list(MODELS).index(model)}", "linestyle": "--" if more else "-"}
+            panels[0].plot(*zip(*row["curve"]), **style)
             panels[1].plot([int(span.split()[-1]) for span in row["chrf_by_length"]], row["chrf_by_length"].values(),
-                           marker="o", label=row["run"].removeprefix(f"{task}_"))
+                           marker="o", **style)
         for panel, across, up in zip(panels, ("minutes", "words of the source, at most"), (
                 "validation cross-entropy, nats a token", "chrF")):
             panel.set_title(task)

@@ -5,6 +5,7 @@
 No wait here is without a time-out: TensorFlow's own may last for ever when a process never comes.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import json
@@ -17,6 +18,7 @@ import time
 VARIABLE = "TF_CONFIG"
 # Kubeflow starts a process again that ends with 128 or more, and leaves 1-127 to a person; apps/cluster.py does so too.
 EXIT_RETRY = 138
+_AT_END = []
 _POLL_SECONDS = 0.2
 _CONNECT_SECONDS = 1.0
 
@@ -191,8 +193,16 @@ def reason(error):
     return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)
 
 
+def at_end(function):
+    """Has a function called when this process ends, in the usual way or by `give_up`."""
+    _AT_END.append(function)
+    atexit.register(function)
+
+
 def give_up(message, code=EXIT_RETRY):
     """Ends this process at once, whatever TensorFlow's threads wait for."""
     print(f"error: {message}", file=sys.stderr, flush=True)
+    for function in _AT_END:
+        function()
     sys.stdout.flush()
     os._exit(code)

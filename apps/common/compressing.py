@@ -220,7 +220,14 @@ def rehearse(phase, model, make, teachers=()):
         hooks.weight_slots(model, select=phase.config.prune_select)
         return model
     method = make()
-    return model if method is None else method.finish(method.prepare(model))
+    if method is None:
+        return model
+    model = method.prepare(model)
+    # The weights are those of the run where its first phase goes on from a trained model.
+    if phase.method == "prune" and method.criterion != "sparsity" and phase.config.initial_model and (
+            phase.name == phases(phase.config)[0].name):
+        method.update_masks(model)
+    return method.finish(model)
 
 
 def what_fits(config, build, make):

@@ -26,6 +26,7 @@ _FINISHED = "finished.json"
 _UNTIMED_STEPS = 3  # tracing and the first, slower steps
 _LEAST_TIMED = 10
 _TIMED_SECONDS = 30.0  # are enough; timing is part of the budget
+_CALMER = "Lower --learning_rate, lengthen --warmup_fraction or set --gradient_clip."
 
 
 class TrainingDiverged(ValueError):
@@ -186,7 +187,8 @@ def callbacks(run, progress, train, strategy, *, monitor="val_accuracy", mode="m
               History(run.path / "history.csv")]  # after those who add to the logs of an epoch
     options = (run, progress, train.steps_per_epoch, monitor, mode, judge_from)
     if not strategy.sees_steps:
-        return [StopOnNaN(run), *common, PollingKeeper(*options, [c for c in extra if hasattr(c, "poll")])]
+        keeper = RoundKeeper if strategy.sees_rounds else PollingKeeper
+        return [StopOnNaN(run), *common, keeper(*options, [c for c in extra if hasattr(c, "poll")])]
     return [RestoreMetrics(progress, train.steps_per_epoch), StopAtNaN(run), *common,
             StepKeeper(*options, strategy.peers)]
 
@@ -222,8 +224,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if loss is not None and not math.isfinite(loss):
             steps = self._run.checkpoints.steps()
             last = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint had been written"
-            raise TrainingDiverged(f"The loss is {loss} at {where}; {last}. Lower --learning_rate, lengthen "
-                                   "--warmup_fraction or set --gradient_clip.")
+            raise TrainingDiverged(f"The loss is {loss} at {where}; {last}. {_CALMER}")
 
 
 class StopAtNaN(StopOnNaN):
@@ -345,7 +346,10 @@ class Keeper(keras.callbacks.Callback):
         self.progress.seconds = time.monotonic() - self._began
         state = dataclasses.asdict(self.progress)
         state.pop("metrics")
-        self._run.checkpoints.save(self.model, self.progress.step, state)
+        try:
+            self._run.checkpoints.save(self.model, self.progress.step, state)
+        except FloatingPointError as error:
+            raise TrainingDiverged(f"{error}. {_CALMER}") from None
         self._last_save = time.monotonic()
 
 
@@ -369,17 +373,51 @@ class StepKeeper(Keeper):
         if end:
             raise Terminated(self.progress.step)
 
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if self._peers.any([self._asked_to_end])[0]:
+            raise Terminated(self.progress.step)
 
-class PollingKeeper(Keeper):
-    """Asks now and then how many steps were made, where no callback is told: under asynchronous training.
 
-    What it saves within an epoch is what the weights are while workers update them. It also calls `poll(step)` of other
-    callbacks that wait for a step.
-    """
+class LookingKeeper(Keeper):
+    """Reads from the optimizer how many steps were made, where callbacks are not told of each, and calls `poll(step)`
+    of other callbacks that wait for one."""
 
     def __init__(self, run, progress, steps_per_epoch, monitor, mode, judge_from, polled):
         super().__init__(run, progress, steps_per_epoch, monitor, mode, judge_from)
-        self._polled, self._busy, self._ended, self._thread = polled, threading.Lock(), threading.Event(), None
+        self._polled = polled
+
+    def _look(self):
+        self.progress.step = int(self.model.optimizer.iterations.numpy())
+        for callback in self._polled:
+            callback.poll(self.progress.step)
+
+
+class RoundKeeper(LookingKeeper):
+    """Looks after each round of federated training, in which the model is one client's after the other's."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._look()
+        if self._is_due() or self._asked_to_end:
+            self._save()
+        if self._asked_to_end:
+            raise Terminated(self.progress.step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if self._asked_to_end:
+            raise Terminated(self.progress.step)
+
+
+class PollingKeeper(LookingKeeper):
+    """Looks now and then, in a thread, where callbacks are told of epochs only: under asynchronous training.
+
+    What it saves within an epoch is what the weights are while workers update them.
+    """
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._busy, self._ended, self._thread = threading.Lock(), threading.Event(), None
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -397,11 +435,6 @@ class PollingKeeper(Keeper):
             self._look()
             super().on_epoch_end(epoch, logs)
 
-    def _look(self):
-        self.progress.step = int(self.model.optimizer.iterations.numpy())
-        for callback in self._polled:
-            callback.poll(self.progress.step)
-
     def _run_poll(self):
         while not self._ended.wait(POLL_SECONDS):
             with self._busy:
@@ -411,6 +444,8 @@ class PollingKeeper(Keeper):
                         self._save()
                 except tf.errors.OpError:  # a server is gone, as `fit` will say
                     return
+                except Exception as error:  # in this thread nobody else would hear of it
+                    cluster.give_up(str(error), code=1)
             if self._asked_to_end:
                 end = Terminated(self.progress.step)
                 cluster.give_up(str(end), end.exit_code)

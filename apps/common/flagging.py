@@ -6,10 +6,11 @@ defines none.
 
 import dataclasses
 import importlib
-import os
 import sys
 
 from absl import app, flags, logging
+
+from strategies import cluster
 
 
 def define_flags(cls, flag_values=flags.FLAGS):
@@ -26,6 +27,12 @@ def define_flags(cls, flag_values=flags.FLAGS):
 def config_from_flags(cls, flag_values=flags.FLAGS):
     """The configuration that the parsed flags describe; raises ValueError when it is not legal."""
     return cls(**{item.name: flag_values[item.name].value for item in dataclasses.fields(cls)})
+
+
+def check_no_arguments(argv):
+    """Raises ValueError for what stands on the command line and is no flag."""
+    if len(argv) > 1:
+        raise ValueError(f"Unexpected argument {argv[1]!r}: every option is a flag, as --name=value.")
 
 
 def early_value(argv, name, default):
@@ -62,8 +69,7 @@ def run_app(cls, main):
     define_flags(cls)
 
     def entry(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"Unexpected argument {argv[1]!r}: every option is a flag, as --name=value.")
+        check_no_arguments(argv)
         main(config_from_flags(cls))
 
     run(entry)
@@ -84,9 +90,7 @@ def run(entry):
             code = getattr(error, "exit_code", None)
             if code is None:
                 raise
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-            sys.stdout.flush()
-            os._exit(code)  # TensorFlow's own way out waits for processes that are gone
+            cluster.give_up(" ".join(str(error).split()), code)  # TensorFlow's own way out waits for who is gone
         except KeyboardInterrupt:
             print("interrupted: run the same command again to resume", file=sys.stderr)
             sys.exit(130)

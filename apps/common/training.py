@@ -8,6 +8,7 @@ An application says what it is in a `Task`; `model.compile(...)` stands there, i
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -126,6 +127,9 @@ def check(run, task, strategy):
     Raises:
         ValueError: a compression, strategy or export that cannot work.
     """
+    if run.config.early_stopping and task.splits.validation is None:
+        raise ValueError(f"--early_stopping={run.config.early_stopping} is judged by validation, and these data and "
+                         "flags leave no such part. Give --validation_fraction above 0, or leave it out.")
     planned = check_compression(run.config, task, strategy)
     strategy.check(planned, task.splits.train)
     if not run.has_begun:
@@ -233,12 +237,14 @@ def train_phase(part, phase, start, strategy, task, callbacks=()):
     extra = [*callbacks, *task.callbacks(part)]
     if pruning:
         extra += pruning.callbacks(model, progress, total_steps, strategy.sees_steps)
+    # While a hint is learned the last layers are not: no epoch is better than another by what they say.
+    judge_from = math.inf if phase.method == "hint" else pruning.settled_step(total_steps) if pruning else 0
     monitor, mode = task.monitor
     strategy.fit(model, train_split, start_step=progress.step,
                  total_steps=progress.step if progress.stopped_early else total_steps, validation=splits.validation,
                  callbacks=fitting.callbacks(part, progress, train_split, strategy, monitor=monitor, mode=mode,
                                              extra=extra,
-                                             judge_from=pruning.settled_step(total_steps) if pruning else 0),
+                                             judge_from=judge_from),
                  verbose=fitting.verbosity(config))
     if config.keep == "best" and progress.best_epoch >= 0:
         fitting.restore_best(part, model)
@@ -334,8 +340,8 @@ def check_compression(config, task, strategy):
     if not compressing.methods_of(config):
         return task.build(config)
     if config.distill_cache and task.unaugmented is None:
-        raise ValueError("--distill_cache keeps one output of the teachers for each example; it goes with "
-                         "--augmentation=none only: data that are the same in every epoch.")
+        raise ValueError("--distill_cache keeps one output of the teachers for each example: it goes with data that "
+                         "are the same in every epoch, as images are with --augmentation=none only. Leave it out.")
     model = starting_model(config)
     if model is None:
         model = task.plain(task.build(config))

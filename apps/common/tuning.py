@@ -95,6 +95,8 @@ class Sweep(keras_tuner.engine.base_tuner.BaseTuner):
         try:
             metrics = self._train(self._base.replace(workdir=str(folder), epochs=epochs, **values))
         except Exception as error:
+            if hasattr(error, "exit_code"):  # asked to end: the sweep does, and the trial goes on in the next one
+                raise keras_tuner.errors.FatalError(str(error)) from error
             print(f"trial {trial.trial_id} failed: {error}")
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
         return {self.oracle.objective.name: metrics[self.oracle.objective.name]}
@@ -107,18 +109,25 @@ def sweep(base, train, *, objective, direction="max", tuner="random", trials=8, 
         the completed trials, best first: list of dictionaries (trial, score, values).
 
     Raises:
-        ValueError: unknown tuner or field; a workdir of another sweep; a strategy of several processes.
+        ValueError: unknown tuner or field; a workdir of another sweep; a strategy of several processes; a time budget
+            for Hyperband.
         RuntimeError: no trial completed; the message holds the last error.
     """
     if base.distribution in config_lib.CLUSTERS:
         raise ValueError(f"--distribution={base.distribution} is for one training; a sweep makes many in one process. "
                          "Use --distribution=single or sync.")
+    if tuner == "hyperband" and base.time_budget:
+        raise ValueError("--tuner=hyperband gives the trials that promise most more epochs; with --time_budget all "
+                         "would train for the same time. Give --epochs, or another tuner.")
     oracle = make_oracle(tuner, objective=objective, direction=direction, space=search_space(type(base), names),
                          trials=trials, max_epochs=max(base.epochs, 2),
                          seed=base.seed + 1)  # KerasTuner takes 0 for "any"
     _check_same_sweep(base, {"tuner": tuner, "trials": trials, "objective": objective, "names": list(names)})
     runner = Sweep(oracle, train, base)
-    runner.search()
+    try:
+        runner.search()
+    except keras_tuner.errors.FatalError as error:
+        raise error.__cause__ or error from None
     done = [t for t in oracle.trials.values() if t.status == "COMPLETED"]
     if not done:
         messages = [t.message.strip().splitlines()[-1] for t in oracle.trials.values() if t.message]
@@ -155,8 +164,9 @@ def _check_same_sweep(base, settings):
 def _write_results(base, objective, results, num_trials):
     folder = pathlib.Path(base.workdir)
     config_lib.write_json(folder / "sweep.json", {"objective": objective, "num_trials": num_trials, "trials": results})
-    names = list(results[0]["values"])
-    rows = [[r["trial"], f"{r['score']:.4f}", *(r["values"][name] for name in names)] for r in results]
+    # Hyperband notes of the trials that it promotes more than of the others.
+    names = list(dict.fromkeys(name for r in results for name in r["values"]))
+    rows = [[r["trial"], f"{r['score']:.4f}", *(r["values"].get(name, "") for name in names)] for r in results]
     table = reporting.markdown_table(["trial", objective, *names], rows)
     (folder / "sweep.md").write_text(f"# Sweep of {num_trials} trials, {len(results)} completed\n\n{table}\n")
     print(f"\n{table}\n\nreport: {folder / 'sweep.md'}   TensorBoard: tensorboard --logdir {folder / 'trials'}")

@@ -1,6 +1,5 @@
 """The folder of a run: who owns it, what it holds, and how a second run with the same folder resumes."""
 
-import atexit
 import dataclasses
 import fcntl
 import os
@@ -17,7 +16,7 @@ from strategies.distribution import asynchronous
 DISTRIBUTION_FLAGS = ("num_devices", "micro_batches", "synchronize_batch_norm", "placement", "mesh", "layout",
                       "max_staleness", "n_push", "n_fetch", "cluster_timeout", "clients", "client_share", "local_steps",
                       "client_skew", "client_dropout", "late_clients")
-_OF_THE_CHIEF = ("config.json", "checkpoints/*", "phases/*/checkpoints/*")  # what a run goes on from
+_OF_THE_CHIEF = ("config.json", "checkpoints/**/*", "phases/*/checkpoints/**/*")  # what a run goes on from
 
 
 class Run:
@@ -147,6 +146,8 @@ def make_distribution(config):
     if config.distribution == "async" and config.precision == "mixed_float16":
         raise ValueError("--precision=mixed_float16 scales the loss by a number that all updates share, and "
                          "--distribution=async has no such place. Use --precision=mixed_bfloat16 or float32.")
+    if config.distribution == "async" and getattr(config, "compression", "none") != "none":
+        given["split_weights"] = False  # what compresses a weight reads and writes it as a whole
     if config.distribution == "federated":
         given["seed"] = config.seed
     return distribution.create(config.distribution, **given)
@@ -163,7 +164,7 @@ def open_run(config, strategy):
         run = Run(config)
     else:
         folder = tempfile.TemporaryDirectory(prefix="usagi_worker_")
-        atexit.register(folder.cleanup)
+        cluster.at_end(folder.cleanup)
         run = Run(config.replace(workdir=folder.name))
     values = strategy.peers.agree(config_lib.to_dict(config))
     changed = config_lib.differences(config_lib.from_dict(type(config), values), config)

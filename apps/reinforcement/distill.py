@@ -40,7 +40,11 @@ def train(config, callbacks=()):
 def make_task(config):
     """What `apps.common.training` needs to know of this application; `config` as of `imitation.resolve`."""
     splits = imitation.load(config)
-    loss, metrics = _loss_and_metrics(splits.spec.environment.action_spec)
+    action_spec = splits.spec.environment.action_spec
+    if config.distill_teacher and not action_spec.is_discrete:
+        raise ValueError(f"--distill_teacher={config.distill_teacher} teaches by logits; the actions of {config.env} "
+                         "are numbers. Leave it out: --teacher is imitated as it is.")
+    loss, metrics = _loss_and_metrics(action_spec)
 
     def compile_model(model, optimizer, config):
         model.compile(optimizer=optimizer, loss=loss, metrics=metrics(), jit_compile=config.jit_compile)

@@ -38,11 +38,11 @@ def finish(part, model):
     paths = sorted((part.checkpoints.path / FOLDER).glob("??????.npz")) if part.config.average_epochs else []
     if paths:
         files = [checkpoint.read(path)[0] for path in paths]
-        mean = {name: _mean([file[name] for file in files]) for name in files[0]}
+        mean = {name: _mean(name, [file[name] for file in files]) for name in files[0]}
         checkpoint.restore(model, mean, with_optimizer=False)
 
 
-def _mean(values):
-    if values[0].dtype.kind != "f":
-        return values[-1]  # counters
+def _mean(name, values):
+    if values[0].dtype.kind != "f" or "_mask" in name.rsplit("/", 1)[-1]:
+        return values[-1]  # counters, and what pruning has removed by now
     return np.mean(np.stack(values), axis=0, dtype=np.float64).astype(values[0].dtype)

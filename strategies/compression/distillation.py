@@ -57,9 +57,6 @@ class Distillation:
         Raises:
             ValueError: a teacher has other inputs or classes, or a hint has no pair of layers.
         """
-        if len(student.outputs) != 1:
-            raise ValueError(f"Distillation learns from logits, the one output of a model; {student.name!r} has "
-                             f"{len(student.outputs)} outputs ({', '.join(student.output_names)}). Leave distill out.")
         for teacher in self.teachers:
             check_teacher(student, teacher)
         return Distilled(student, self)
@@ -201,7 +198,11 @@ def match_layers(student, teacher):
 
 
 def check_teacher(student, teacher):
-    """Raises ValueError unless a teacher takes what the student takes and gives as many classes, as logits."""
+    """Raises ValueError unless a teacher takes what the student takes and gives as many classes, as logits, and nothing
+    else."""
+    if len(student.outputs) != 1:
+        raise ValueError(f"Distillation learns from logits, the one output of a model; {student.name!r} has "
+                         f"{len(student.outputs)} outputs ({', '.join(student.output_names)}). Leave the teacher out.")
     last = teacher.output._keras_history.layer if len(teacher.outputs) == 1 else None
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
         raise ValueError(f"Teacher {teacher.name!r} gives probabilities, by the softmax of its layer {last.name!r}; a "

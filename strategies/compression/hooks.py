@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.mixed_precision import autocast_variable
 
+TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _ATTRIBUTE = "compression_hook"
 
 
@@ -43,6 +44,18 @@ class Slot:
     def name(self):
         """The variable's name without :0, unique in the models of the suite."""
         return self.variable.name.split(":")[0]
+
+
+def channel_axes(slot):
+    """(axes of the input channels, axes of the output channels) of a kernel; the others are places of a window."""
+    owner, rank = slot.owner, slot.variable.shape.rank
+    if isinstance(owner, keras.layers.EinsumDense) and slot.attribute == "kernel":
+        inputs, output = owner.equation.split("->")
+        is_output = [letter in output for letter in inputs.split(",")[1]]
+        return tuple(tuple(axis for axis in range(rank) if is_output[axis] == wanted) for wanted in (False, True))
+    if isinstance(owner, TRANSPOSED):
+        return (rank - 1,), (rank - 2,)
+    return (rank - 2,), (rank - 1,)
 
 
 class Hook(keras.layers.Layer):

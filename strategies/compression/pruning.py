@@ -103,7 +103,7 @@ class Pruning:
                 mask = hook.mask(slot)
                 alive = mask.numpy()
                 weights = slot.variable.numpy() * alive
-                new = self.mask_of(weights, sparsity) * alive
+                new = _by_channels(self.mask_of, slot, weights, sparsity) * alive
                 if alive.any() and not new.any():
                     raise ValueError(f"Pruning with {self._words()} removes every weight of {slot.name!r}, the largest "
                                      f"of which is {np.abs(weights).max():.4g}: nothing would go through it any more. "
@@ -111,7 +111,7 @@ class Pruning:
                 mask.assign(new)
 
     def mask_of(self, weights, sparsity=None):
-        """The mask, 1 where a weight stays, of the same shape and dtype: the criterion applied to an array."""
+        """The mask, 1 where a weight stays, of the same shape and dtype: the criterion applied to [..., I, O]."""
         if self.criterion == "threshold":
             return (np.abs(weights) > self.threshold).astype(weights.dtype)
         if self.criterion == "deviation":
@@ -133,7 +133,7 @@ class Pruning:
         if self.select == ".*":
             slots = [slot for slot in slots if not slot.attribute.startswith("depthwise")]
         if self.m_by_n is not None:
-            slots = [slot for slot in slots if _inputs_of(slot.variable.shape) % self.m_by_n[1] == 0]
+            slots = [slot for slot in slots if _num_inputs(slot) % self.m_by_n[1] == 0]
         if not slots:
             raise ValueError(f"Model {model.name!r} has no weight to prune: expected kernels other than depthwise ones"
                              f"{f' with a multiple of {self.m_by_n[1]} input channels' if self.m_by_n else ''}.")
@@ -266,8 +266,19 @@ def _block_means(matrix, rows, columns):
     return sums / counts
 
 
-def _inputs_of(shape):
-    return shape[-2]
+def _num_inputs(slot):
+    return math.prod(slot.variable.shape[axis] for axis in hooks.channel_axes(slot)[0])
+
+
+def _by_channels(function, slot, weights, *args):
+    """`function` of a slot's weights as [..., I, O], its result as the weights are: of attention [D, H, d] the H d
+    outputs stand side by side, as in the matrix of a file."""
+    inputs, outputs = hooks.channel_axes(slot)
+    order = [axis for axis in range(weights.ndim) if axis not in inputs + outputs] + [*inputs, *outputs]
+    moved = weights.transpose(order)
+    places = moved.shape[:weights.ndim - len(inputs) - len(outputs)]
+    result = function(moved.reshape(*places, _num_inputs(slot), -1), *args)
+    return result.reshape(moved.shape).transpose(np.argsort(order))
 
 
 def _check(name, value, ok, expected):

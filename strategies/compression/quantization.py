@@ -16,6 +16,8 @@ The model that is exported is the plain one, its weights on their 8-bit grid; th
 activations from the samples on which `calibrate` set them, so that file and training agree.
 """
 
+import collections
+
 import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine import base_layer_utils
@@ -231,18 +233,12 @@ def quantize_weight(weights, axes, gates=1):
 
 def scale_axes(slot):
     """The axes of a weight along which TFLite gives each index its own scale."""
-    owner, rank = slot.owner, slot.variable.shape.rank
+    rank = slot.variable.shape.rank
     if not slot.attribute.endswith("kernel") or gates_of(slot) > 1:
         return ()  # embeddings, and constants that are multiplied element by element
     if slot.attribute.startswith("depthwise"):
         return (rank - 2, rank - 1)
-    if isinstance(owner, (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)):
-        return (rank - 2,)
-    if isinstance(owner, keras.layers.EinsumDense):
-        inputs, output = owner.equation.split("->")
-        letters = inputs.split(",")[1]
-        return tuple(axis for axis, letter in enumerate(letters) if letter in output)
-    return (rank - 1,)
+    return hooks.channel_axes(slot)[1]
 
 
 def gates_of(slot):
@@ -258,7 +254,12 @@ def plan_ranges(model):
     """
     readers = graph.consumers(model)
     leaves = hooks.leaf_layers(model)
-    quantized = [layer for layer in leaves if _has_range(layer, readers.get(id(layer), [None]))]
+    # A layer that is called at several places, as an embedding that is the last layer too, gives outputs of different
+    # ranges: the file has one for each, and one for all would be none's.
+    calls = collections.Counter(id(node.layer) for part in graph.models_in(model) if isinstance(part, Functional)
+                                for node in graph.nodes(part))
+    quantized = [layer for layer in leaves if calls[id(layer)] <= 1
+                 and _has_range(layer, readers.get(id(layer), [None]))]
     group_of = {id(layer): id(layer) for layer in quantized}
     concatenations = []
     for part in graph.models_in(model):

@@ -22,12 +22,12 @@ from layers.checking import unknown_name
 from layers.normalization import GroupNormalization
 from layers.regularization import StatelessDropout
 from strategies import graph
+from strategies.compression import hooks
 from strategies.copying import custom_layers
 
 RANKINGS = ("l1", "scale", "taylor")
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _ELEMENTWISE = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply, keras.layers.Average,
@@ -181,7 +181,7 @@ class Channels:
 
     def _makers(self):
         return [layer for layer in self._model.layers
-                if isinstance(layer, (*_CONVOLUTIONS, *_TRANSPOSED, *_SEPARABLE, keras.layers.Dense))
+                if isinstance(layer, (*_CONVOLUTIONS, *hooks.TRANSPOSED, *_SEPARABLE, keras.layers.Dense))
                 and not isinstance(layer, _DEPTHWISE) and layer.name in self._calls]
 
     def _trace(self, node):
@@ -211,7 +211,7 @@ class Channels:
             return self._padded(layer, first, size) if _pads_channels(layer) else None
         if isinstance(layer, _DEPTHWISE):
             return first if layer.depth_multiplier == 1 else None
-        if isinstance(layer, (*_CONVOLUTIONS, *_TRANSPOSED, *_SEPARABLE)):
+        if isinstance(layer, (*_CONVOLUTIONS, *hooks.TRANSPOSED, *_SEPARABLE)):
             depthwise_ok = not isinstance(layer, _SEPARABLE) or layer.depth_multiplier == 1
             return self._fresh(size) if layer.groups == 1 and depthwise_ok else None
         if isinstance(layer, keras.layers.Dense):
@@ -266,7 +266,7 @@ def _kernel(layer):
 
 def _by_filter(layer, kernel):
     """[weights of a filter, filters]."""
-    if isinstance(layer, _TRANSPOSED):  # [..., filters, inputs]
+    if isinstance(layer, hooks.TRANSPOSED):  # [..., filters, inputs]
         kernel = np.moveaxis(kernel, -2, -1)
     return kernel.reshape(-1, kernel.shape[-1])
 
@@ -304,7 +304,7 @@ def _slice(layer, weights, kept_inputs, kept_outputs):
     if isinstance(layer, _DEPTHWISE):
         kernel, *bias = weights
         return [kernel[..., kept_inputs, :], *(b[kept_outputs] for b in bias)]
-    if isinstance(layer, _TRANSPOSED):
+    if isinstance(layer, hooks.TRANSPOSED):
         kernel, *bias = weights
         return [kernel[..., kept_outputs, :][..., kept_inputs], *(b[kept_outputs] for b in bias)]
     if isinstance(layer, (*_CONVOLUTIONS, keras.layers.Dense)):

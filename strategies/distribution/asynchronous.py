@@ -33,6 +33,7 @@ class Asynchronous:
         max_staleness: gradients computed on weights that more updates than that have changed since are dropped;
             -1: none are.
         n_push, n_fetch: steps after which a worker sends its gradients, and reads the weights (`downpour`).
+        split_weights: whether several servers share out the parts of large weights, rather than whole weights only.
         cluster_timeout: seconds after which a process that does not come, or a cluster that makes no step, is an
             error.
 
@@ -43,10 +44,10 @@ class Asynchronous:
 
     compiles = False  # XLA cannot read weights on a server
     refuses = {}
-    sees_steps = False  # steps end on workers, in any order
+    sees_steps = sees_rounds = False  # steps end on workers, in any order
     peers = Alone()
 
-    def __init__(self, *, max_staleness=-1, n_push=1, n_fetch=1, cluster_timeout=60.0):
+    def __init__(self, *, max_staleness=-1, n_push=1, n_fetch=1, cluster_timeout=60.0, split_weights=True):
         own = cluster.read(JOBS)
         if own.job != "chief":
             raise ValueError(f"This process is {own.job} {own.index} of TF_CONFIG, and trains for the coordinator, job "
@@ -56,7 +57,7 @@ class Asynchronous:
         self._timeout, self._bound = cluster_timeout, None if max_staleness < 0 else max_staleness
         servers = len(own.jobs["ps"])
         partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
-            min_shard_bytes=_SMALLEST_PART, max_shards=servers) if servers > 1 else None
+            min_shard_bytes=_SMALLEST_PART, max_shards=servers) if servers > 1 and split_weights else None
         with cluster.deadline(_SLOW_STAGES * cluster_timeout):
             self._strategy = tf.distribute.ParameterServerStrategy(
                 tf.distribute.cluster_resolver.TFConfigClusterResolver(), variable_partitioner=partitioner)

@@ -18,11 +18,12 @@ import contextlib
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
 from strategies.copying import copy_model
 from strategies.distribution import segments
 from strategies.distribution.peers import Alone
-from strategies.replacing import trained_by
+from strategies.replacing import replaced, trained_by
 
 PIECES = 2  # of a client's data
 _PURPOSES = {"choose": 1, "fail": 2, "order": 3, "noise": 4}  # keep the streams of random numbers apart
@@ -43,6 +44,7 @@ class Federated:
     compiles = False  # a round is a loop of training steps
     refuses = {}
     sees_steps = False
+    sees_rounds = True
     peers = Alone()
 
     def __init__(self, *, clients=20, client_share=0.25, local_steps=10, client_skew=0.0, client_dropout=0.0,
@@ -130,10 +132,13 @@ class Federated:
 def _rounds(model, clients, steps):
     """Within it a compiled model's `train_step` is a round of that many clients and local steps."""
     step, optimizer = model.train_step, getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    schedule = optimizer._learning_rate
 
     def round_step(data):
         batches, numbers = data
-        weights = [v for v in model.weights if v.dtype.is_floating]
+        # What clients change: weights, and statistics, which alone are read as a mean of replicas; not masks.
+        weights = [v for v in model.weights if v.dtype.is_floating and (
+            v.trainable or v.synchronization == tf.VariableSynchronization.ON_READ)]
         slots = [v for v in optimizer.variables if v.dtype.is_floating and v.shape.rank]
         began, fresh = [tf.identity(v) for v in weights], [tf.identity(v) for v in slots]
         first = tf.identity(optimizer.iterations)
@@ -142,7 +147,7 @@ def _rounds(model, clients, steps):
         def restart():
             for variable, value in zip(weights + slots, began + fresh):
                 variable.assign(value)
-            optimizer.iterations.assign(first)
+            optimizer.iterations.assign(0)  # by which Adam corrects the bias of its slots
 
         def client(i, sums):
             restart()
@@ -154,8 +159,11 @@ def _rounds(model, clients, steps):
             tf.while_loop(lambda e: e < steps, local, [tf.constant(0)], parallel_iterations=1)
             return i + 1, [s + tf.cast(shares[i], v.dtype) * v for s, v in zip(sums, weights)]
 
-        _, means = tf.while_loop(lambda i, sums: i < clients, client,
-                                 (tf.constant(0), [tf.zeros_like(v) for v in began]), parallel_iterations=1)
+        with contextlib.ExitStack() as stack:
+            if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+                stack.enter_context(replaced(optimizer, _learning_rate=_From(schedule, first)))
+            _, means = tf.while_loop(lambda i, sums: i < clients, client,
+                                     (tf.constant(0), [tf.zeros_like(v) for v in began]), parallel_iterations=1)
         restart()
         someone = tf.reduce_sum(numbers) > 0  # otherwise nobody came back: the weights stay
         for variable, mean, before in zip(weights, means, began):
@@ -165,6 +173,16 @@ def _rounds(model, clients, steps):
 
     with trained_by(model, round_step):
         yield
+
+
+class _From(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule from a later step on."""
+
+    def __init__(self, schedule, first):
+        self._schedule, self._first = schedule, first
+
+    def __call__(self, step):
+        return self._schedule(self._first + step)
 
 
 def labels_of(train):

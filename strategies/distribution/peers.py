@@ -87,7 +87,7 @@ class Peers:
     def share_folder(self, path, patterns):
         """As of `Alone`: the files are written to `path` in the other processes, where it is another folder."""
         path = pathlib.Path(path)
-        found = {file for pattern in patterns for file in path.glob(pattern)}
+        found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
         for name, size in self.agree(sorted((str(file.relative_to(path)), file.stat().st_size) for file in found)):
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             with open(path / name, "rb" if self.is_chief else "wb") as file:

@@ -63,10 +63,15 @@ def export_all(model, directory, *, samples, formats=_USUAL, representative=None
     directory = pathlib.Path(directory)
     interface = Interface(model, samples)
     reference = interface.named_outputs(saved_model.predict(model, samples))
-    written = folding.fold_batch_norm(model) if fold_batch_norm else model
+    written, of_integers = model, None
+    if fold_batch_norm:
+        written = folding.fold_batch_norm(model)
+        with folding.without_constant_channels(model) as has_constant:  # which nothing can be done about once folded
+            of_integers = folding.fold_batch_norm(model) if has_constant else None
     sizes = {id(m): _sizes_of(m, samples) for m in (model, written)}
 
-    predictors = _write(model, written, directory, formats, interface, samples, representative, integer_io)
+    predictors = _write(model, written, of_integers or written, directory, formats, interface, samples, representative,
+                        integer_io)
     rows = []
     for format, path, predict in predictors:
         differences = compare(reference, interface.named_outputs(predict(samples)), path, format)
@@ -151,8 +156,11 @@ def markdown_table(rows):
     return table
 
 
-def _write(model, written, directory, formats, interface, samples, representative, integer_io):
-    """Writes each format when its turn comes; yields (format, path, predict)."""
+def _write(model, written, of_integers, directory, formats, interface, samples, representative, integer_io):
+    """Writes each format when its turn comes; yields (format, path, predict).
+
+    `model` goes into `model.keras`, `of_integers` into files of integers and `written` into all others.
+    """
     if "keras" in formats:
         path = path_of(directory, "keras")
         saved_model.write_keras(model, path)
@@ -165,9 +173,15 @@ def _write(model, written, directory, formats, interface, samples, representativ
         path = path_of(directory, "bfloat16")
         saved_model.write_saved_model(copy_model(written, "bfloat16"), path, samples=samples)
         yield "bfloat16", path, _structured(interface, saved_model.load_saved_model(path))
-    if set(formats) & set(tflite.FORMATS):
-        with tflite.convertible(written, representative=representative, samples=samples) as source:
-            for format in (name for name in formats if name in tflite.FORMATS):
+    names = [name for name in formats if name in tflite.FORMATS]
+    groups = {written: names} if of_integers is written else {
+        written: [name for name in names if name not in tflite.CALIBRATED],
+        of_integers: [name for name in names if name in tflite.CALIBRATED]}
+    for one, group in groups.items():
+        if not group:
+            continue
+        with tflite.convertible(one, representative=representative, samples=samples) as source:
+            for format in group:
                 path = path_of(directory, format)
                 source.convert(path, format, integer_io=integer_io and format == "int8")
                 yield format, path, _structured(interface, litert.Runner(path).named)

@@ -57,6 +57,19 @@ def test_the_table_of_all_variants(trained):
     assert list(dict.fromkeys(again)) == ["float", "prune+quantize", "prune"] and len(again) == len(rows)
 
 
+def test_flags_go_together_with_those_of_the_trained_run(trained, monkeypatch):
+    seen = []
+    monkeypatch.setattr(variants, "compress", lambda run, changes, *rest: seen.append((run, changes)))
+    run_compress(f"--workdir={trained}", "--variants=distill,prune", f"--distill_teacher={trained}")
+    (run, changes), = seen
+    assert changes == {"distill_teacher": str(trained)} and run.model == SMALL["model"]
+    with pytest.raises(ValueError, match="--explain tells of one run"):
+        run_compress(f"--workdir={trained}", "--explain")
+    with pytest.raises(ValueError, match="at least .*received -1"):
+        monkeypatch.undo()
+        run_compress(f"--workdir={trained}", "--compression_epochs=-1")
+
+
 @pytest.mark.conformance
 def test_a_language_model(tmp_path):
     language_train.train(LanguageConfig(

@@ -13,7 +13,7 @@ import tf_keras as keras
 
 from apps.common import workdir
 from strategies import compression, export
-from strategies.compression import hooks
+from strategies.compression import hooks, low_bit
 from tests.conformance import catalogue
 
 
@@ -179,9 +179,29 @@ def quantizes(entry):
     return {"relative_difference": difference}
 
 
+def low_bits(entry):
+    """Gradients pass codes of 4 bits; what is left computes the same, and its packed file holds the very weights."""
+    model, x = settled(entry), entry.inputs(0)
+    recipe = compression.LowBit(bits=4)
+    recipe.prepare(model)
+    coded = model(x).numpy()
+    _, gradients = loss_and_gradients(model, x, targets(model, x))
+    assert all(g is not None and np.isfinite(g).all() for g in gradients)
+    recipe.finish(model)
+    np.testing.assert_allclose(model(x), coded, atol=1e-5 * np.abs(coded).max())
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.lbw"
+        facts = low_bit.write_packed(path, model, 4)
+        arrays = low_bit.read_packed(path)
+    assert facts["coded_weights"]
+    for weight, array in zip(model.weights, arrays.values(), strict=True):
+        np.testing.assert_array_equal(weight, array)
+    return {"coded_weights": facts["coded_weights"]}
+
+
 PROPERTIES = {"save_and_load": save_and_load, "xla": xla, "mixed_precision": mixed_precision,
               "float64_gradient": float64_gradient, "learns": learns, "no_retracing": no_retracing,
-              "exports": exports, "prunes": prunes, "quantizes": quantizes}
+              "exports": exports, "prunes": prunes, "quantizes": quantizes, "low_bits": low_bits}
 
 
 def settled(entry):

@@ -8,7 +8,7 @@ from tests.conformance.matrix import PROPERTIES
 # What takes long is left to the full matrix, but for a few families; and what whole runs of several processes show
 # (tests/apps/image_classification/test_clusters.py), altogether.
 _QUICK = ("normalization", "dropout", "residual", "attention")
-ONLY_FOR = {"processes": (), "servers": (), "replicas": _QUICK, "mesh": _QUICK, "stages": _QUICK}
+ONLY_FOR = {"low_bits": _QUICK, "processes": (), "servers": (), "replicas": _QUICK, "mesh": _QUICK, "stages": _QUICK}
 REPRESENTATIVES = {entry.family: entry for entry in reversed(CATALOGUE)}  # the first of each family
 
 

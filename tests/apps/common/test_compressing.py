@@ -1,5 +1,6 @@
 """The plan of phases, and what is refused before training."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -81,6 +82,16 @@ def test_methods_of_all_phases():
         phase = compressing.phases(config(compression=name, initial_model="run"))[0]
         method = compressing.make_method(phase, representative=lambda: np.zeros((3, 2), np.float32))
         assert type(method) is cls
+
+
+@pytest.mark.parametrize("first, is_refused", [("run", True), ("", False)])
+def test_a_threshold_that_leaves_nothing_is_refused_where_the_weights_are_known(first, is_refused):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="ones")(inputs))
+    *_, phase = compressing.phases(config(compression="prune", initial_model=first, prune_criterion="threshold",
+                                          prune_threshold=2.0))
+    with pytest.raises(ValueError, match="removes every weight") if is_refused else contextlib.nullcontext():
+        compressing.rehearse(phase, model, lambda: compressing.make_method(phase))
 
 
 def test_flags_reach_pruning():

@@ -6,6 +6,7 @@ import tf_keras as keras
 
 from apps.common import fitting, splits, workdir
 from apps.image_classification.config import Config
+from strategies.distribution.peers import Alone
 from strategies.distribution.single import Single
 
 
@@ -104,3 +105,42 @@ def test_loss_that_is_not_finite_stops(tmp_path, loss):
         callback.on_train_batch_end(3, {"loss": loss})
     with pytest.raises(fitting.TrainingDiverged, match="at the end of epoch 2"):
         fitting.StopOnNaN(run).on_epoch_end(1, {"loss": loss})
+
+
+def test_who_is_asked_to_end_does_at_the_end_of_the_shortest_epochs_too(tmp_path):
+    run = run_of(tmp_path)
+    run.resolved["total_steps"] = 18
+    keeper = fitting.StepKeeper(run, fitting.Progress(), 2, "val_accuracy", "max", 0, Alone())
+    keeper.set_model(compiled(1))
+    keeper._asked_to_end = True
+    for batch in range(2):
+        keeper.on_train_batch_end(batch)
+    with pytest.raises(fitting.Terminated, match="saved at step 2"):
+        keeper.on_epoch_end(0, {"val_accuracy": 0.5})
+    assert run.checkpoints.steps() == [2]
+
+
+def test_rounds_are_looked_at_between_them(tmp_path):
+    run, seen = run_of(tmp_path, checkpoint_seconds=0.0), []
+    run.resolved["total_steps"] = 100
+    keeper = fitting.RoundKeeper(run, fitting.Progress(), 50, "val_accuracy", "max", 0,
+                                 [types.SimpleNamespace(poll=seen.append)])
+    keeper.set_model(compiled(1))
+    keeper.model.optimizer.iterations.assign(10)
+    keeper.on_train_batch_end(0)
+    assert seen == [10] and run.checkpoints.steps() == []
+    keeper._asked_to_end = True
+    keeper.model.optimizer.iterations.assign(20)
+    with pytest.raises(fitting.Terminated, match="saved at step 20"):
+        keeper.on_train_batch_end(1)
+    assert seen == [10, 20] and run.checkpoints.steps() == [20]
+
+
+def test_weights_that_are_not_finite_are_training_that_diverged(tmp_path):
+    run = run_of(tmp_path)
+    run.resolved["total_steps"] = 18
+    keeper = fitting.Keeper(run, fitting.Progress(), 2, "val_accuracy", "max")
+    keeper.set_model(compiled(1))
+    keeper.model.get_layer("d").kernel.assign(tf.fill([12, 2], float("nan")))
+    with pytest.raises(fitting.TrainingDiverged, match="is not finite; .* was not written. Lower --learning_rate"):
+        keeper.on_epoch_end(0, {})

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from apps.common import tuning
+from apps.common import fitting, tuning
 from apps.common.config import Options, Range, TrainingConfig, field
 
 
@@ -72,6 +72,30 @@ def test_killed_sweep_goes_on_with_the_same_trial(tmp_path):
     assert [c.learning_rate for c in killed[:2] + after] == [c.learning_rate for c in straight]
 
 
+def test_a_sweep_that_is_asked_to_end_does_and_goes_on_with_the_same_trial(tmp_path):
+    base, seen, after = Config(workdir=str(tmp_path)), [], []
+
+    def train(config):
+        seen.append(config)
+        if len(seen) == 2:
+            raise fitting.Terminated(7)
+        return {"score": score(config)}
+
+    with pytest.raises(fitting.Terminated, match="saved at step 7"):
+        tuning.sweep(base, train, objective="score", trials=4)
+    assert len(seen) == 2
+    tuning.sweep(base, quiet(after), objective="score", trials=4)
+    assert after[0] == seen[1] and len(after) == 3
+
+
+def test_the_table_has_trials_that_hyperband_promoted_and_others(tmp_path):
+    """More epochs are better, so the best trial is one of which Hyperband notes whence it comes."""
+    results = tuning.sweep(Config(workdir=str(tmp_path), epochs=9), lambda config: {"score": config.epochs},
+                           objective="score", tuner="hyperband")
+    assert "tuner/trial_id" in results[0]["values"] and "tuner/trial_id" not in results[-1]["values"]
+    assert len((tmp_path / "sweep.md").read_text().splitlines()) == len(results) + 4
+
+
 def test_failed_trials_are_passed_over(tmp_path):
     calls = []
 
@@ -101,6 +125,8 @@ def test_bad_input(tmp_path):
         tuning.sweep(base, quiet([]), objective="score", names=["batch_size"])
     with pytest.raises(ValueError, match="--distribution=async is for one training; a sweep makes many"):
         tuning.sweep(base.replace(distribution="async"), quiet([]), objective="score")
+    with pytest.raises(ValueError, match="--tuner=hyperband gives .* with --time_budget all would train for the same"):
+        tuning.sweep(base.replace(time_budget=1.0), quiet([]), objective="score", tuner="hyperband")
     assert not (tmp_path / "sweep").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is not empty and holds no sweep"):

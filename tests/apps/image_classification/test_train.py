@@ -245,6 +245,13 @@ def test_a_model_that_cannot_be_exported_is_refused_before_training(tmp_path, mo
     assert not (tmp_path / "run").exists()
 
 
+def test_early_stopping_needs_validation(tmp_path):
+    with pytest.raises(ValueError, match="--early_stopping=2 is judged by validation, and these data and flags leave"):
+        train_lib.train(Config(workdir=str(tmp_path / "run"), **{**SMALL, "early_stopping": 2,
+                                                                 "validation_fraction": 0.0}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_flag_as_a_process(tmp_path):
     result = run(tmp_path / "run", model="resnet21")
     assert result.returncode == 2

@@ -64,6 +64,8 @@ def test_continuous_actions(tmp_path):
     before = distill.train(config(tmp_path / "before", path, epochs=0, **flags))
     after = distill.train(config(tmp_path / "after", path, epochs=30, **flags))
     assert after["test_distance"] < 0.2 * before["test_distance"]
+    with pytest.raises(ValueError, match="--distill_teacher=.* teaches by logits; the actions of pendulum are numbers"):
+        distill.train(config(tmp_path / "taught", path, compression="prune", distill_teacher=path, **flags))
 
 
 def test_what_is_left_to_the_teacher(tmp_path, teacher):

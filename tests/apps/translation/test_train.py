@@ -180,6 +180,12 @@ def test_subwords_to_japanese(tmp_path):
     assert done.stdout.decode().split("\n")[:2] == ["その犬が食べる。", "ある猫が眠る。"]
 
 
+def test_the_mean_of_pruned_epochs_has_the_zeros_of_the_last(data, tmp_path):
+    metrics = train(tmp_path / "run", data, compression="prune", compression_epochs=3, prune_ramp=1.0, average_epochs=3,
+                    prune_sparsity=0.8, epochs=1, export="none", num_translated=4)
+    assert metrics["num_nonzero"] < 0.3 * metrics["num_parameters"]
+
+
 class Interrupt(keras.callbacks.Callback):
     """Ends a run in its middle."""
 

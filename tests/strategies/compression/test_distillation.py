@@ -230,6 +230,13 @@ def test_a_teacher_of_probabilities_is_refused():
             Distillation([teacher]).prepare(student)
 
 
+def test_a_model_of_several_outputs_is_refused():
+    inputs = keras.Input((3,))
+    student = keras.Model(inputs, {"policy": keras.layers.Dense(4)(inputs), "value": keras.layers.Dense(1)(inputs)})
+    with pytest.raises(ValueError, match="learns from logits, the one output of a model; .* has 2 outputs"):
+        distillation.check_teacher(student, student)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"temperature": 0.0}, "temperature must be above 0"), ({"alpha": 1.5}, "alpha must be between 0 and 1"),
     ({"hint": "logits"}, "Unknown hint 'logits'"), ({"teachers": []}, "at least one teacher")])

@@ -9,6 +9,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
+from layers.attention import MultiHeadAttention
 from strategies.compression import hooks, pruning
 from strategies.compression.pruning import Pruning
 from tests.strategies.compression import kinds
@@ -34,6 +35,20 @@ def test_the_smallest_weights_go(shape, sparsity):
     assert mask.sum() == kept and set(np.unique(mask)) <= {0, 1}
     assert np.abs(weights)[mask == 0].max(initial=0) <= np.abs(weights)[mask == 1].min()
     np.testing.assert_array_equal(mask, tfmot_mask(weights, sparsity))
+
+
+def test_groups_lie_along_the_inputs_of_every_kind_of_kernel():
+    image, sequence = keras.Input((4, 4, 4)), keras.Input((5, 8))
+    heads, transposed = MultiHeadAttention(2, 4, name="heads"), keras.layers.Conv2DTranspose(2, 3, name="transposed")
+    model = keras.Model([image, sequence], [transposed(image), heads(sequence, sequence)])
+    recipe = Pruning(m_by_n=(2, 4))
+    recipe.prepare(model)
+    recipe.update_masks(model)
+    recipe.finish(model)
+    query, output, kernel = heads.query.kernel, heads.attention_output.kernel, transposed.kernel
+    for inputs_last in (tf.transpose(query, [1, 2, 0]), tf.transpose(tf.reshape(output, [8, 8])), kernel):
+        zeros = np.reshape(inputs_last, [-1, 4]) == 0
+        assert (zeros.sum(axis=1) == 2).all()
 
 
 @pytest.mark.parametrize("block", [(2, 2), (4, 1), (1, 4), (3, 4)])

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from layers.embedding import TokenEmbedding
 from strategies import export
 from strategies.compression import hooks, quantization
 from strategies.compression.quantization import Quantization
@@ -82,6 +83,15 @@ def test_training(name):
     assert losses[-1] < losses[0] and np.isfinite(losses).all()
     names = [w.name for w in model.weights]
     assert len(set(names)) == len(names)
+
+
+def test_a_layer_that_is_called_twice_has_no_one_range():
+    """An embedding that is the last layer too: its outputs are embedded tokens, and logits."""
+    tokens, embedding = keras.Input((5,), dtype="int32"), TokenEmbedding(7, 4)
+    hidden = keras.layers.Dense(4, name="dense")(embedding(tokens))
+    model = keras.Model(tokens, embedding(hidden, as_logits=True))
+    plan = quantization.plan_ranges(model)
+    assert id(embedding) not in plan and id(model.get_layer("dense")) in plan
 
 
 def test_ranges_are_those_of_the_samples():

@@ -25,11 +25,11 @@ def double_precision():
     keras.backend.set_floatx("float32")
 
 
-def fit(strategy, *, rounds=6):
+def fit(strategy, *, rounds=6, optimizer=None, layer=None):
     """(kernel before, kernel after, model)."""
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=[3])])
-    model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), "mse")
+    model = keras.Sequential([layer or keras.layers.Dense(1, use_bias=False, input_shape=[3])])
+    model.compile(optimizer or keras.optimizers.SGD(RATE, momentum=MOMENTUM), "mse")
     model.optimizer.build(model.trainable_variables)
     before = model.get_weights()[0]
     stream = replicas.stream(*data(), BATCH)
@@ -68,6 +68,35 @@ def test_is_the_algorithm():
     assert model.optimizer.iterations.numpy() == 6 * STEPS
     assert len(set(survivors)) > 1 and max(survivors) <= 3
     assert not any(v.numpy().any() for v in model.optimizer.variables if v.shape.rank)  # each client begins anew
+
+
+def test_adam_begins_anew_with_each_client_and_its_rate_goes_on():
+    strategy = Federated(clients=5, client_share=0.6, local_steps=STEPS, seed=3)
+    schedule = keras.optimizers.schedules.InverseTimeDecay(0.1, 1, 0.5)
+    server, found, model = fit(strategy, optimizer=keras.optimizers.Adam(schedule))
+    for number, ((x, y), examples) in enumerate(rounds_of(strategy, 6)):
+        ends = []
+        for client_x, client_y in zip(x, y):
+            local, first, second = server, 0.0, 0.0
+            for e, (batch_x, batch_y) in enumerate(zip(client_x, client_y)):
+                gradient = 2 * batch_x.T @ (batch_x @ local - batch_y) / BATCH
+                first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient ** 2
+                rate = 0.1 / (1 + 0.5 * (number * STEPS + e)) * np.sqrt(1 - 0.999 ** (e + 1)) / (1 - 0.9 ** (e + 1))
+                local = local - rate * first / (np.sqrt(second) + 1e-7)
+            ends.append(local)
+        server = np.tensordot(examples / examples.sum(), ends, 1)
+    np.testing.assert_allclose(found, server, rtol=1e-5)
+    assert model.optimizer.iterations.numpy() == 6 * STEPS and model.optimizer._learning_rate is schedule
+
+
+def test_what_clients_do_not_change_stays_as_it_is():
+    """Such as masks, which are changed between rounds only: a mean of ones need not be one."""
+    layer = keras.layers.Dense(1, use_bias=False, input_shape=[3])
+    layer.mask = layer.add_weight(name="mask", shape=[3], initializer=keras.initializers.Constant(1 / 3),
+                                  trainable=False)
+    before = layer.mask.numpy()
+    fit(Federated(clients=7, client_share=0.9, local_steps=STEPS), layer=layer)
+    np.testing.assert_array_equal(layer.mask, before)
 
 
 def test_nobody_comes_back():

@@ -163,6 +163,15 @@ def test_a_channel_that_never_varied_keeps_its_bias_in_8_bits(tmp_path):
     np.testing.assert_allclose(runner(images)[..., 3], 0.4, atol=0.02)
 
 
+def test_so_it_does_where_normalisation_is_folded(tmp_path):
+    model = with_a_channel_that_never_varied()
+    images = np.random.default_rng(0).uniform(0, 1, (32, 6, 6, 2)).astype(np.float32)
+    rows = export.export_all(model, tmp_path, formats=["float32", "int8"], samples=images, representative=images,
+                             fold_batch_norm=True)
+    assert [row["format"] for row in rows] == ["float32", "int8"] and all(row["delegated"] for row in rows)
+    assert rows[1]["max_abs_diff"] < 0.05
+
+
 def test_a_file_that_the_delegate_does_not_survive_runs_without_it(tmp_path, monkeypatch):
     model, path = with_a_channel_that_never_varied(), tmp_path / "int8.tflite"
     images = np.random.default_rng(0).uniform(0, 1, (8, 6, 6, 2)).astype(np.float32)
