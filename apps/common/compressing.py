@@ -142,7 +142,7 @@ def phases(config):
             for i, (method, settings, iteration) in enumerate(plan)]
 
 
-def make_method(phase, *, representative=None, batches=None, loss=None, teachers=()):
+def make_method(phase, *, representative=None, batches=None, loss=None, teachers=(), in_steps=False):
     """The object of `strategies.compression` for a phase; None for plain training.
 
     Args:
@@ -151,6 +151,7 @@ def make_method(phase, *, representative=None, batches=None, loss=None, teachers
         batches: () -> iterable of (inputs, targets), for filters by Taylor ranking.
         loss: the loss of the model, for the same.
         teachers: models, for distill and hint.
+        in_steps: as of `compression.Quantization`.
     """
     config = phase.config
     if phase.method == "train":
@@ -170,7 +171,7 @@ def make_method(phase, *, representative=None, batches=None, loss=None, teachers
         return compression.WeightSharing(clusters=config.share_clusters, select=config.prune_select)
     if phase.method == "quantize":
         if config.quantize_engine == "usagi":
-            return compression.Quantization(representative())
+            return compression.Quantization(representative(), in_steps=in_steps)
         from strategies.compression import tfmot_quantization  # slow to import
 
         return tfmot_quantization.TfmotQuantization()

@@ -81,6 +81,7 @@ class Task:
             written in that TFLite format; None: the model itself is what is written.
         callbacks: part -> further Keras callbacks.
         plain: model -> the same without the training step that the application gave it in `build`.
+        in_steps: whether recurrent layers are exported as one step.
     """
 
     splits: Splits
@@ -95,6 +96,7 @@ class Task:
     check_export: Callable | None = None
     callbacks: Callable = lambda part: ()
     plain: Callable[[keras.Model], keras.Model] = lambda model: model
+    in_steps: bool = False
 
 
 def export_formats(config):
@@ -327,7 +329,8 @@ def teachers_of(phase):
 def make_method(phase, task, teachers):
     """The compression method of a phase, with the data that it may need."""
     return compressing.make_method(
-        phase, teachers=teachers, loss=task.loss, batches=lambda: task.splits.train().take(NUM_TAYLOR_BATCHES),
+        phase, teachers=teachers, loss=task.loss, in_steps=task.in_steps,
+        batches=lambda: task.splits.train().take(NUM_TAYLOR_BATCHES),
         representative=lambda: task.representative(phase.config.num_representative))
 
 

@@ -58,6 +58,7 @@ def make_task(config, splits):
 
     return training.Task(splits=splits, build=build, compile=compile_model, loss=loss, representative=splits.windows,
                          monitor=("val_cross_entropy", "min"), plain=carrying.plain,
+                         in_steps=not splits.spec.is_masked,
                          check_export=lambda model, format: check_export(model, format, splits, config.export_window))
 
 

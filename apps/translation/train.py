@@ -86,7 +86,7 @@ def make_task(config, splits):
     # has learned well counts for less than one on the way there.
     return training.Task(
         splits=splits, build=build, compile=compile_model, loss=loss, representative=splits.representative,
-        monitor=("val_loss", "min"), plain=scheduled.plain,
+        monitor=("val_loss", "min"), plain=scheduled.plain, in_steps=True,
         check_export=lambda model, format: check_export(model, format, spec),
         callbacks=lambda part: averaging.callbacks(part), end=lambda part, phase, model: averaging.finish(part, model))
 

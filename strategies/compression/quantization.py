@@ -51,17 +51,19 @@ class Quantization:
     Args:
         representative: inputs in the model's structure, [N, ...] each: the first ranges of the activations.
         preserve_sparsity: weights that are 0 at the start stay 0. (0 is on every grid; but training could leave it.)
+        in_steps: whether recurrent layers go into files as one step of their cells. Then an LSTM's kernels have a scale
+            for each column; LiteRT's own LSTM has one for each gate.
 
     Raises:
         ValueError: no representative samples.
     """
 
-    def __init__(self, representative, *, preserve_sparsity=True):
+    def __init__(self, representative, *, preserve_sparsity=True, in_steps=False):
         if representative is None or not len(tf.nest.flatten(representative)[0]):
             raise ValueError("Quantisation-aware training needs representative samples for the first ranges of the "
                              "activations; received none. Some hundred typical inputs suffice.")
         self.representative = representative
-        self.preserve_sparsity = preserve_sparsity
+        self.preserve_sparsity, self.in_steps = preserve_sparsity, in_steps
 
     def prepare(self, model):
         """Puts fake quantisation around the weights and outputs of all layers.
@@ -83,7 +85,7 @@ class Quantization:
             group, observes = plan.get(id(layer), (None, False))
             if id(layer) not in slots and group is None and id(layer) not in first:
                 continue
-            hook = FakeQuantization(layer, slots.get(id(layer), ()), self.preserve_sparsity)
+            hook = FakeQuantization(layer, slots.get(id(layer), ()), self.preserve_sparsity, self.in_steps)
             if group is not None:
                 if group not in ranges:
                     ranges[group] = Range(hook, "output")
@@ -167,8 +169,9 @@ class Range:
 class FakeQuantization(hooks.Hook):
     """Fake quantisation of one layer's weights, output, and input where that is the model's."""
 
-    def __init__(self, caller, slots, preserve_sparsity):
+    def __init__(self, caller, slots, preserve_sparsity, in_steps):
         super().__init__(caller, slots)
+        self._in_steps = in_steps
         self._output_range, self._observes, self._input_range = None, False, None
         if preserve_sparsity:
             self.mask_zeros()
@@ -187,7 +190,7 @@ class FakeQuantization(hooks.Hook):
 
     def weight(self, slot, value):
         masked = self.masked(slot, value)
-        return hooks.straight_through(masked, quantize_weight(masked, scale_axes(slot), gates_of(slot)))
+        return hooks.straight_through(masked, quantize_weight(masked, *scales_of(slot, self._in_steps)))
 
     def inputs(self, value):
         return value if self._input_range is None else _through(self._input_range, value, True)
@@ -231,19 +234,15 @@ def quantize_weight(weights, axes, gates=1):
     return tf.reshape(tf.round(weights / scale) * scale, shape)
 
 
-def scale_axes(slot):
-    """The axes of a weight along which TFLite gives each index its own scale."""
+def scales_of(slot, in_steps=False):
+    """How TFLite scales a weight: (axes along which each index has a scale of its own, number of gates that have one
+    where their weights stand side by side in one variable, else 1). `in_steps`: as of `Quantization`."""
     rank = slot.variable.shape.rank
-    if not slot.attribute.endswith("kernel") or gates_of(slot) > 1:
-        return ()  # embeddings, and constants that are multiplied element by element
-    if slot.attribute.startswith("depthwise"):
-        return (rank - 2, rank - 1)
-    return hooks.channel_axes(slot)[1]
-
-
-def gates_of(slot):
-    """Number of gates whose weights stand side by side in one variable and have a scale each: 4 in an LSTM, else 1."""
-    return 4 if isinstance(slot.owner, keras.layers.LSTMCell) else 1
+    if not slot.attribute.endswith("kernel"):
+        return (), 1  # embeddings, and constants that are multiplied element by element
+    if isinstance(slot.owner, keras.layers.LSTMCell) and not in_steps:
+        return (), 4
+    return (rank - 2, rank - 1) if slot.attribute.startswith("depthwise") else hooks.channel_axes(slot)[1], 1
 
 
 def plan_ranges(model):

@@ -27,15 +27,16 @@ def test_weights_as_tensorflow_quantises_them(shape, axes):
 
 
 def test_groups_of_weights():
-    def groups(name, begin, end):
+    def groups(name, begin, end, **options):
         model, _ = kinds.build(name)
         found = [slot for slot in hooks.weight_slots(model) if slot.name.startswith(begin) and slot.name.endswith(end)]
         assert len(found) == 1
-        return quantization.scale_axes(found[0]), quantization.gates_of(found[0])
+        return quantization.scales_of(found[0], **options)
 
     assert groups("inverted", "block_depthwise_conv", "depthwise_kernel") == ((2, 3), 1)
     assert groups("embedding", "embedding", "embeddings") == ((), 1)
     assert groups("lstm", "lstm", "/kernel") == ((), 4)
+    assert groups("lstm", "lstm", "/kernel", in_steps=True) == ((1,), 1)
     assert groups("gru", "gru", "/kernel") == ((1,), 1)
     assert groups("own_cell", "rnn", "/peephole") == ((), 1)
     assert groups("transformer", "attention/query", "/kernel") == ((1, 2), 1)

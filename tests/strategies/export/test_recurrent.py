@@ -112,11 +112,12 @@ def test_files_of_a_step(make, tmp_path):
 
 
 def constants_of(path):
-    """Arrays that stand in a file."""
+    """Arrays that stand in a file, integers times their scales."""
     reader = Interpreter(str(path))
     for details in reader.get_tensor_details():
         with contextlib.suppress(ValueError):  # what is only computed has no value yet
-            yield reader.get_tensor(details["index"])
+            value, scales = reader.get_tensor(details["index"]), details["quantization_parameters"]["scales"]
+            yield value if not len(scales) else value * scales.reshape([-1] + [1] * (value.ndim - 1))
 
 
 @pytest.mark.parametrize("make", [own_peephole_cell, layer_norm_cell])
@@ -130,6 +131,20 @@ def test_what_compression_makes_of_a_kernel_is_in_the_file(make, tmp_path):
     constants = list(constants_of(tmp_path / "step.tflite"))
     for kernel in (cell.kernel, cell.recurrent_kernel):
         assert any(array.shape == kernel.shape[::-1] and np.array_equal(array.T, kernel) for array in constants)
+
+
+@pytest.mark.parametrize("make", [lstm, looped_gru, own_peephole_cell, layer_norm_cell])
+def test_a_step_has_the_very_weights_that_training_had(make, tmp_path):
+    model, x = build(make)
+    recipe = Quantization(x, in_steps=True)
+    model = recipe.finish(recipe.prepare(model))
+    step = export.step_model(model)
+    export.convert(step, tmp_path / "step.tflite", "int8", representative=export.step_samples(step, x))
+    constants = list(constants_of(tmp_path / "step.tflite"))
+    layer = model.get_layer("rnn" if "cell" in make.__name__ else make.__name__.removeprefix("looped_"))
+    for kernel in (layer.cell.kernel, layer.cell.recurrent_kernel):
+        assert any(array.shape == kernel.shape[::-1] and np.allclose(array.T, kernel, rtol=1e-5, atol=1e-7)
+                   for array in constants)
 
 
 def test_a_step_in_16_bits_forgets_less(tmp_path):
