@@ -157,7 +157,7 @@ def uncached_decoding(model, batch, *, jit_compile=False):
 def file_decodings(model, folder):
     """{format: () -> tokens of one sentence} in LiteRT, with files of the model, written into a folder."""
     spec, parts = specification(), steps.file_models(model, LENGTH)
-    samples, found = translating.representative(parts, spec, random_tokens(4)[:, :LENGTH // 2], 64), {}
+    samples, found = translating.representative(parts, spec, random_tokens(4)[:, :LENGTH // 2]), {}
     for form in ("float32", "int8"):
         path = pathlib.Path(folder) / f"{form}.tflite"
         export.convert_signatures(parts, path, form, representative=samples)

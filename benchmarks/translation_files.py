@@ -22,7 +22,7 @@ from strategies import export
 
 RUNS = ("ende_transformer_40", "ende_transformer", "ende_multiplicative", "ende_additive", "ende_seq2seq")
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16")
-NUM_SENTENCES, NUM_CALIBRATED, NUM_SAMPLES, NUM_COMPARED = 1000, 64, 200, 4
+NUM_SENTENCES, NUM_COMPARED = 1000, 4
 
 
 def measured(name, folder):
@@ -43,7 +43,7 @@ def measured(name, folder):
         return bleu(found[-1])
 
     parts = steps.file_models(model, spec.max_length)
-    samples = translating.representative(parts, spec, splits.representative(NUM_CALIBRATED)["source"], NUM_SAMPLES)
+    samples = translating.representative(parts, spec, splits.representative(config.num_representative)["source"])
     few = {key: tf.nest.map_structure(lambda array: array[:NUM_COMPARED], value) for key, value in samples.items()}
     rows = []
     with tempfile.TemporaryDirectory() as place:

@@ -11,7 +11,6 @@ the test part: Bengio et al. 1994; Hochreiter & Schmidhuber 1997, section 3.1. W
 import argparse
 import pathlib
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -63,7 +62,7 @@ def main():
             norms = gradient_norms(model, inputs, targets)
             share = norms / norms[0]
             rows.append({"model": name, "weights": state, **{f"d={d}": float(share[d]) for d in DISTANCES}})
-            axes.plot(np.maximum(share, 1e-12), "-" if state == "trained" else ":", color=f"C{number}",
+            axes.plot(share, "-" if state == "trained" else ":", color=f"C{number}",
                       label=f"{name}, {state}")
     axes.set_yscale("log")
     axes.set_xlabel("steps back")

@@ -20,7 +20,6 @@ from layers.token_loss import TokenCrossentropy, token_metrics
 from strategies import export
 
 NUM_COMPARED = 16  # calls on which a file is compared with Keras
-NUM_CALIBRATED = 32  # sentences whose translation gives int8 its ranges
 NUM_SHOWN = 12  # translations in the report
 LENGTH_ROWS = 8
 MODEL_FLAGS = ("initial_model", "distill_teacher", "distill_sequences")  # of models with vocabularies
@@ -102,7 +101,7 @@ def check_export(model, format, spec):
     """Raises ValueError for a model that the TFLite converter refuses, before it is trained."""
     parts = steps.file_models(model, spec.max_length)
     sentence = [*spec.source.encode(spec.test_pairs[0][0]), tokens_lib.END]
-    samples = translating.representative(parts, spec, [sentence], 4)
+    samples = translating.representative(parts, spec, [sentence])
     export.check_signatures_convertible(parts, format, samples)
 
 
@@ -156,8 +155,7 @@ def export_and_report(run, model, splits, metrics, translations):
                              evaluate=lambda _: value(translations[:config.num_scored], config.num_scored))
     formats = training.export_formats(config)
     if formats:
-        sentences = splits.representative(NUM_CALIBRATED)["source"]
-        samples = translating.representative(parts, spec, sentences, config.num_representative)
+        samples = translating.representative(parts, spec, splits.representative(config.num_representative)["source"])
         few = {name: tf.nest.map_structure(lambda array: array[:NUM_COMPARED], value)
                for name, value in samples.items()}
         rows += export.export_signatures(parts, run.path, whole=model, samples=few, formats=formats,

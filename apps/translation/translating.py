@@ -8,6 +8,7 @@ from apps.translation import steps
 from apps.translation.reading import Translator
 
 BATCH_SIZE = 32
+MOST_CALIBRATED = 2**28  # bytes of what is kept for a signature
 
 
 def translate(model, spec, texts, config, batch_size=BATCH_SIZE):
@@ -91,23 +92,25 @@ def _named(model):
     return model.input if isinstance(model.input, dict) else {model.input_names[0]: model.input}
 
 
-def representative(models, spec, sentences, count):
+def representative(models, spec, sentences, most=MOST_CALIBRATED):
     """Inputs of each signature that occur while sentences are translated, {signature: {name: [N, ...]}}.
 
-    The float model translates; of what passes through each signature `count` samples are taken at random (reservoir
-    sampling: a large model's caches for all steps would not fit into memory).
+    The float model translates. All that passes through a signature is kept, or of more than `most` bytes a random part
+    (reservoir sampling): an int8 file cuts off what is beyond the extremes of these samples, so there should be many,
+    but the caches of a large model for all steps would not fit into memory.
 
     Args:
         models: what `steps.file_models` returned.
         spec: `data.PairSpec`.
         sentences: numbers of each source; an end and what follows it are left out.
-        count: samples of a signature.
+        most: bytes of a signature's samples.
     """
     kept, passed, chance = {name: [] for name in models}, dict.fromkeys(models, 0), np.random.default_rng(0)
 
     def recording(name, run):
         def call(inputs):
             passed[name] += 1
+            count = max(1, most // sum(array.nbytes for array in inputs.values()))
             place = len(kept[name]) if len(kept[name]) < count else int(chance.integers(passed[name]))
             if place < count:
                 kept[name][place:place + 1] = [inputs]

@@ -92,6 +92,20 @@ def test_long_sentences_are_cut(model):
     assert translating.translate(model, SPEC, [], Config(workdir="unused")) == []
 
 
+@pytest.mark.parametrize("kind", ["transformer", "additive"])
+def test_samples_for_calibration_are_all_that_passes_or_as_many_as_fit(kind):
+    parts = steps.file_models(build(kind), LENGTH)
+    whole = translating.representative(parts, SPEC, batch())["step"]
+    size = sum(array[0].nbytes for array in whole.values())
+    few = translating.representative(parts, SPEC, batch(), most=4 * size)["step"]
+    again = translating.representative(parts, SPEC, [[*row, tokens.END] for row in SENTENCES], most=4 * size)["step"]
+    known = {tuple(array[i].tobytes() for array in whole.values()) for i in range(len(whole["token"]))}
+    assert len(whole["token"]) > len(few["token"]) == 4
+    assert {tuple(array[i].tobytes() for array in few.values()) for i in range(4)} < known
+    for name, array in few.items():
+        np.testing.assert_array_equal(array, again[name])
+
+
 def test_tied_weights_are_one_table():
     tied, loose = build("transformer"), build("transformer", tie_embeddings=False)
     assert loose.count_params() == tied.count_params() + 128 * len(SPEC.target) + len(SPEC.target)
