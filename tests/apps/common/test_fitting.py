@@ -71,7 +71,7 @@ def test_measured_speed_is_positive_and_uses_a_model_of_its_own():
     step, evaluation, startup = fitting.measure_speed(make, Single(), stream(), splits.evaluation_stream(
         8, 4, lambda index: (tf.one_hot(index, 12), tf.one_hot(index % 2, 2))))
     assert step > 0 and evaluation > 0 and startup > 0
-    assert len(made) == 1 and int(made[0].optimizer.iterations.numpy()) == 53
+    assert len(made) == 1 and int(made[0].optimizer.iterations.numpy()) == 54
 
 
 @pytest.mark.parametrize("mode, values, best", [("max", [0.1, 0.5, 0.4, 0.5], 3), ("min", [0.3, 0.2, 0.4, 0.5], 1)])
