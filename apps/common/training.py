@@ -132,6 +132,8 @@ def check(run, task, strategy):
     if run.config.early_stopping and task.splits.validation is None:
         raise ValueError(f"--early_stopping={run.config.early_stopping} is judged by validation, and these data and "
                          "flags leave no such part. Give --validation_fraction above 0, or leave it out.")
+    if run.config.keep == "best" and task.splits.validation is None:
+        print("These data and flags leave no validation part to say which epoch is best: the last weights are kept.")
     planned = check_compression(run.config, task, strategy)
     strategy.check(planned, task.splits.train)
     if not run.has_begun:

@@ -152,10 +152,11 @@ def fill_in(model, vocabulary, prompt, config, where="prompt"):
         numbers += encode(vocabulary, part, where, goes_on=place > 0)
     if len(numbers) > model.length:
         raise ValueError(f"{where} has {len(numbers)} tokens; the model sees {model.length}. Shorten it.")
-    # The model has seen full windows only; lines that are empty say least.
-    window = np.full(model.length, writing.beginning(vocabulary)[0], np.int32)
-    window[:len(numbers)] = numbers
-    logits = model.window(window)
+    # The model has seen full windows only, which begin and end in the middle of a line: copies of the prompt are its
+    # surroundings.
+    first = (model.length - len(numbers)) // 2
+    line = np.array([*numbers, writing.beginning(vocabulary)[0]], np.int32)
+    logits = model.window(line[(np.arange(model.length) - first) % len(line)])[first:]
     for place in blanks:
         numbers[place] = len(tokens.SPECIALS) + int(np.argmax(logits[place, len(tokens.SPECIALS):]))
     return writing.decode_text(vocabulary, numbers)

@@ -181,6 +181,18 @@ def test_blanks_are_filled_in(finished):
         write(finished["masked_lstm"] / "model.keras", "1" * 17)
 
 
+def test_a_prompt_with_blanks_stands_in_the_middle_between_copies():
+    vocabulary, windows = tokens.Pieces("characters", "ab\n"), []
+
+    def window(numbers):
+        windows.append(numbers)
+        return np.eye(7)[[5 if place == 7 else 4 for place in range(16)]]
+
+    config = predict.PredictConfig(model_file="a.tflite")
+    assert predict.fill_in(predict.Model(window=window, length=16), vocabulary, "a_b", config) == "abb"
+    assert "".join("????ab\n_"[number] for number in windows[0]) == "b\na_b\na_b\na_b\na_"
+
+
 def test_predict_imports_no_tensorflow_and_reads_standard_input(finished):
     program = ("import sys; from apps.language_model import predict; "
                f"code = predict.main(predict.PredictConfig(model_file={str(finished['transformer'])!r} + "

@@ -55,6 +55,9 @@ class TestMesh:
     def test_checkpoints_change_hands(self, mesh):
         assert measured(mesh)["checkpoints"] <= 2e-5
 
+    def test_speed_is_measured(self, mesh):
+        assert min(measured(mesh)["timed"]) > 0
+
     def test_every_layout(self, mesh):
         for name, axes in measured(mesh)["layouts"].items():
             variable = name.split(":")[0]
