@@ -10,7 +10,7 @@ import importlib
 
 from absl import flags
 
-from apps.common import flagging, tuning
+from apps.common import flagging, tuning, workdir
 from layers.checking import unknown_name
 
 # app -> (metric of metrics.json that decides, direction)
@@ -52,9 +52,12 @@ def main(argv):
     config = flagging.config_from_flags(app.Config)
     if config.explain:
         raise ValueError("--explain tells of one run; a sweep makes many. Give it to the application's train.")
-    if objective.startswith("validation_") and app.load_task(config).splits.validation is None:
-        raise ValueError(f"A sweep of {values.app} is judged by {objective}, and these data and flags leave no "
-                         "validation part. Give --validation_fraction above 0.")
+    tuning.check(config, values.tuner)
+    if objective.startswith("validation_"):
+        workdir.make_distribution(config)  # its devices have to be there before anything is computed
+        if app.load_task(config).splits.validation is None:
+            raise ValueError(f"A sweep of {values.app} is judged by {objective}, and these data and flags leave no "
+                             "validation part. Give --validation_fraction above 0.")
     names = [name.strip() for name in values.search.split(",") if name.strip()]
     tuning.sweep(config, app.train, objective=objective, direction=direction, tuner=values.tuner,
                  trials=values.trials, names=names)

@@ -1,5 +1,6 @@
 """Fitting: number of steps, callbacks, resuming. `model.compile` and `strategy.fit` stay in the applications."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -96,25 +97,34 @@ def measure_speed(make_model, strategy, train, validation):
     evaluation = 0.0
     if validation is not None:
         number, steps = min(_TIMED_BATCHES, validation.steps_per_epoch), len(clock.times)
-        # Twice: the first time traces. By `fit`, within which a strategy evaluates in a way of its own.
-        twice = dataclasses.replace(validation, num_examples=2 * number * validation.batch_size,
-                                    make=lambda *args: validation.make(*args).take(number).repeat(2))
-        clock = _TestClock()
-        strategy.fit(model, train, start_step=steps, total_steps=steps + 1, validation=twice, callbacks=[clock],
+        few = dataclasses.replace(validation, num_examples=number * validation.batch_size,
+                                  make=lambda *args: validation.make(*args).take(number))
+        single = dataclasses.replace(train, num_examples=train.batch_size)  # epochs of one step
+        # By `fit`, within which a strategy evaluates in a way of its own. Of two epochs the first traces.
+        clock = _EvaluationClock()
+        strategy.fit(model, single, start_step=steps, total_steps=steps + 2, validation=few, callbacks=[clock],
                      verbose=0)
-        evaluation = (clock.times[-1] - clock.times[number - 1]) * validation.steps_per_epoch / number
+        evaluation = clock.end - clock.begin + clock.batch_seconds * (validation.steps_per_epoch - number)
     return step, evaluation, startup
 
 
-class _TestClock(keras.callbacks.Callback):
-    """When each batch of a validation ended."""
+class _EvaluationClock(keras.callbacks.Callback):
+    """When the last evaluation began and ended, and how long one of its batches took after the first."""
 
-    def __init__(self):
-        super().__init__()
-        self.times = []
+    begin = end = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.begin, self._batches = time.perf_counter(), []
 
     def on_test_batch_end(self, batch, logs=None):
-        self.times.append(time.perf_counter())
+        self._batches.append(time.perf_counter())
+
+    def on_test_end(self, logs=None):
+        self.end = time.perf_counter()
+
+    @property
+    def batch_seconds(self):
+        return (self._batches[-1] - self._batches[0]) / max(1, len(self._batches) - 1)
 
 
 class _StepClock(keras.callbacks.Callback):
@@ -206,6 +216,15 @@ def callbacks(run, progress, train, strategy, *, monitor="val_accuracy", mode="m
         return [StopOnNaN(run), *common, keeper(*options, [c for c in extra if hasattr(c, "poll")])]
     return [RestoreMetrics(progress, train.steps_per_epoch), StopAtNaN(run), *common,
             StepKeeper(*options, strategy.peers)]
+
+
+@contextlib.contextmanager
+def saving():
+    """Within it weights that are not finite, which no checkpoint takes, end the training as such a loss does."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise TrainingDiverged(f"{error}. {_CALMER}") from None
 
 
 class RestoreMetrics(keras.callbacks.Callback):
@@ -343,7 +362,9 @@ class Keeper(keras.callbacks.Callback):
             progress.best_value, progress.best_epoch = value, epoch
             best = self._run.checkpoints.path
             best.mkdir(parents=True, exist_ok=True)
-            checkpoint.save(best / "best.npz", self.model, {"epoch": epoch, self._monitor: value}, with_optimizer=False)
+            with saving():
+                checkpoint.save(best / "best.npz", self.model, {"epoch": epoch, self._monitor: value},
+                                with_optimizer=False)
         if gain > 0:
             progress.epochs_without_gain = 0
             return
@@ -361,10 +382,8 @@ class Keeper(keras.callbacks.Callback):
         self.progress.seconds = time.monotonic() - self._began
         state = dataclasses.asdict(self.progress)
         state.pop("metrics")
-        try:
+        with saving():
             self._run.checkpoints.save(self.model, self.progress.step, state)
-        except FloatingPointError as error:
-            raise TrainingDiverged(f"{error}. {_CALMER}") from None
         self._last_save = time.monotonic()
 
 
@@ -413,6 +432,8 @@ class RoundKeeper(LookingKeeper):
 
     def on_train_batch_end(self, batch, logs=None):
         self._look()
+        if batch + 1 == self.params["steps"]:
+            return  # as of StepKeeper: saved after the validation
         if self._is_due() or self._asked_to_end:
             self._save()
         if self._asked_to_end:

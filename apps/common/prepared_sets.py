@@ -1,8 +1,12 @@
 """Data sets that tensorflow_datasets prepares: `--data=tfds:<name>`."""
 
 
-def prepared(config):
+def prepared(config, check=lambda features: None):
     """Downloads and prepares the set that `config.data` names, in `config.data_dir` where that is given.
+
+    Args:
+        config: configuration of an application.
+        check: called with the set's features before anything is downloaded; raises ValueError where they are unfit.
 
     Returns:
         (the module tensorflow_datasets, the set's builder).
@@ -20,8 +24,16 @@ def prepared(config):
                          "pip install 'usagi-suite[tfds]'.") from None
     try:
         builder = tfds.builder(name, data_dir=config.data_dir or None)
-        builder.download_and_prepare()
     except Exception as error:  # any of tensorflow_datasets' and the network's errors
-        raise ValueError(f"--data={config.data} could not be prepared ({type(error).__name__}: {error}). Check the "
-                         "name at tensorflow.org/datasets, or give --data_dir=FOLDER where it is prepared.") from None
+        raise _unprepared(config, error) from None
+    check(builder.info.features)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise _unprepared(config, error) from None
     return tfds, builder
+
+
+def _unprepared(config, error):
+    return ValueError(f"--data={config.data} could not be prepared ({type(error).__name__}: {error}). Check the name "
+                      "at tensorflow.org/datasets, or give --data_dir=FOLDER where it is prepared.")

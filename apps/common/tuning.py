@@ -102,6 +102,16 @@ class Sweep(keras_tuner.engine.base_tuner.BaseTuner):
         return {self.oracle.objective.name: metrics[self.oracle.objective.name]}
 
 
+def check(base, tuner):
+    """Raises ValueError for a configuration of which a sweep cannot be made."""
+    if base.distribution in config_lib.CLUSTERS:
+        raise ValueError(f"--distribution={base.distribution} is for one training; a sweep makes many in one process. "
+                         "Use --distribution=single or sync.")
+    if tuner == "hyperband" and base.time_budget:
+        raise ValueError("--tuner=hyperband gives the trials that promise most more epochs; with --time_budget all "
+                         "would train for the same time. Give --epochs, or another tuner.")
+
+
 def sweep(base, train, *, objective, direction="max", tuner="random", trials=8, names=()):
     """Runs or resumes a sweep and writes `<workdir>/sweep.json` and `sweep.md`.
 
@@ -113,12 +123,7 @@ def sweep(base, train, *, objective, direction="max", tuner="random", trials=8, 
             for Hyperband.
         RuntimeError: no trial completed; the message holds the last error.
     """
-    if base.distribution in config_lib.CLUSTERS:
-        raise ValueError(f"--distribution={base.distribution} is for one training; a sweep makes many in one process. "
-                         "Use --distribution=single or sync.")
-    if tuner == "hyperband" and base.time_budget:
-        raise ValueError("--tuner=hyperband gives the trials that promise most more epochs; with --time_budget all "
-                         "would train for the same time. Give --epochs, or another tuner.")
+    check(base, tuner)
     oracle = make_oracle(tuner, objective=objective, direction=direction, space=search_space(type(base), names),
                          trials=trials, max_epochs=max(base.epochs, 2),
                          seed=base.seed + 1)  # KerasTuner takes 0 for "any"

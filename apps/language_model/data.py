@@ -157,10 +157,12 @@ def generated_sums(seed=0):
 
 
 def _read_tfds(config):
-    tfds, builder = prepared(config)
-    if "text" not in builder.info.features:
-        raise ValueError(f"--data={config.data} has no feature 'text': expected a data set of texts; received "
-                         f"{', '.join(builder.info.features)}.")
+    def check(features):
+        if "text" not in features:
+            raise ValueError(f"--data={config.data} has no feature 'text': expected a data set of texts; received "
+                             f"{', '.join(features)}.")
+
+    tfds, builder = prepared(config, check)
     return {part: "\n".join(row["text"].decode() for row in tfds.as_numpy(builder.as_dataset(split=part)))
             if part in builder.info.splits else "" for part in PARTS}
 

@@ -172,7 +172,7 @@ def main(config, prompts):
         tokens.check_own(folder, config.model_file, [""])
     tokens.check_size(vocabulary, num_logits(model), folder)
     answer, failures = go_on if model.step else fill_in, 0
-    for number, prompt in enumerate(prompts or (line.rstrip("\n") for line in sys.stdin), 1):
+    for number, prompt in enumerate(prompts or (line.rstrip("\n") for line in sys.stdin or ()), 1):
         try:
             print(answer(model, vocabulary, prompt, config, f"prompt {number}"), flush=True)
         except ValueError as error:

@@ -3,6 +3,7 @@
 import numpy as np
 import tf_keras as keras
 
+from apps.common import fitting
 from strategies import checkpoint
 
 FOLDER = "epochs"
@@ -22,7 +23,8 @@ class KeepEpochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(self._folder / f"{epoch:06d}.npz", self.model, {}, with_optimizer=False)
+        with fitting.saving():
+            checkpoint.save(self._folder / f"{epoch:06d}.npz", self.model, {}, with_optimizer=False)
         for path in sorted(self._folder.glob("??????.npz"))[:-self._count]:
             path.unlink()
 

@@ -53,12 +53,14 @@ def read_tfds(config):
     Raises:
         ValueError: the set cannot be prepared, is no translation set, or bad pairs under --strict_data.
     """
-    tfds, builder = prepared(config)
-    features = list(builder.info.features)
     codes = [code.strip() for code in config.languages.split(",")]
-    if not set(codes) <= set(features):
-        raise ValueError(f"--languages={config.languages} are no features of --data={config.data}: expected two of "
-                         f"{', '.join(features)}.")
+
+    def check(features):
+        if not set(codes) <= set(features):
+            raise ValueError(f"--languages={config.languages} are no features of --data={config.data}: expected two "
+                             f"of {', '.join(features)}.")
+
+    tfds, builder = prepared(config, check)
     return {part: _whole_pairs(tfds.as_numpy(builder.as_dataset(split=part)), codes, part, config)
             if part in builder.info.splits else [] for part in PARTS}
 

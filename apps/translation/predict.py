@@ -136,7 +136,7 @@ def main(config, lines):
                          "the folder that training left beside this one, with --vocabulary.")
     logits, _ = translator.step(tokens.BEGIN, translator.begin([tokens.END]))
     tokens.check_size(target, len(logits), folder / "target")
-    for text in translate_lines(translator, source, target, lines or sys.stdin, config, settings["lower_case"]):
+    for text in translate_lines(translator, source, target, lines or sys.stdin or (), config, settings["lower_case"]):
         print(text, flush=True)
 
 

@@ -257,13 +257,14 @@ def plan_ranges(model):
     # ranges: the file has one for each, and one for all would be none's.
     calls = collections.Counter(id(node.layer) for part in graph.models_in(model) if isinstance(part, Functional)
                                 for node in graph.nodes(part))
-    quantized = [layer for layer in leaves if calls[id(layer)] <= 1
-                 and _has_range(layer, readers.get(id(layer), [None]))]
+    shared = {key for key, count in calls.items() if count > 1}
+    quantized = [layer for layer in leaves if id(layer) not in shared
+                 and _has_range(layer, readers.get(id(layer), [None]), shared)]
     group_of = {id(layer): id(layer) for layer in quantized}
     concatenations = []
     for part in graph.models_in(model):
         for node in graph.nodes(part) if isinstance(part, Functional) else ():
-            if isinstance(node.layer, keras.layers.Concatenate):
+            if isinstance(node.layer, keras.layers.Concatenate) and id(node.layer) in group_of:
                 sources = [_origin(tensor) for tensor in node.keras_inputs]
                 _unite(group_of, [node.layer, *(source for source in sources if id(source) in group_of)])
                 concatenations.append((node.layer, sources))
@@ -284,9 +285,11 @@ def input_layers(model):
     return first
 
 
-def _has_range(layer, readers):
+def _has_range(layer, readers, shared):
     if isinstance(layer, _PASSING):
         return False
+    if any(id(reader) in shared for reader in readers):
+        return True  # what reads it has none
     if isinstance(layer, _LINEAR) and _is_linear(layer) and _all(readers, keras.layers.BatchNormalization):
         return False
     only = readers[0] if len(readers) == 1 else None

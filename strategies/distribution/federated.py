@@ -77,8 +77,8 @@ class Federated:
         return contextlib.nullcontext()
 
     def fit(self, model, train, *, start_step, total_steps, validation=None, callbacks=(), verbose=1):
-        """As `Single.fit`; callbacks are told of epochs only. One is as many rounds as it takes for each step of the
-        stream's epoch to have been taken by the clients of a round together."""
+        """As `Single.fit`; callbacks are told of rounds, as of batches, and of epochs. An epoch is as many rounds as it
+        takes for each step of the stream's epoch to have been taken by the clients of a round together."""
         labels = labels_of(train) if self._skew else np.zeros(train.num_examples)
         rows = deal(labels, self._clients, self._skew, self._seed)
         rounds, size = -(-total_steps // self._steps), self._steps
@@ -136,11 +136,11 @@ def _rounds(model, clients, steps):
 
     def round_step(data):
         batches, numbers = data
-        # What clients change: weights, and statistics, which alone are read as a mean of replicas; not masks.
+        # What clients change: weights, statistics, ranges; not masks and what else only callbacks change.
         weights = [v for v in model.weights if v.dtype.is_floating and (
-            v.trainable or v.synchronization == tf.VariableSynchronization.ON_READ)]
+            v.trainable or v.aggregation != tf.VariableAggregation.ONLY_FIRST_REPLICA)]
         slots = [v for v in optimizer.variables if v.dtype.is_floating and v.shape.rank]
-        began, fresh = [tf.identity(v) for v in weights], [tf.identity(v) for v in slots]
+        began, fresh = [tf.identity(v) for v in weights], [tf.zeros_like(v) for v in slots]
         first = tf.identity(optimizer.iterations)
         shares = tf.math.divide_no_nan(numbers, tf.reduce_sum(numbers))
 

@@ -1,3 +1,4 @@
+import time
 import types
 
 import pytest
@@ -71,7 +72,25 @@ def test_measured_speed_is_positive_and_uses_a_model_of_its_own():
     step, evaluation, startup = fitting.measure_speed(make, Single(), stream(), splits.evaluation_stream(
         8, 4, lambda index: (tf.one_hot(index, 12), tf.one_hot(index % 2, 2))))
     assert step > 0 and evaluation > 0 and startup > 0
-    assert len(made) == 1 and int(made[0].optimizer.iterations.numpy()) == 54
+    assert len(made) == 1 and int(made[0].optimizer.iterations.numpy()) == 55
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_the_time_of_an_evaluation_is_that_of_its_beginning_and_its_batches(number):
+    """Data that take 0.5 s to begin, and of which a pass of at most ten batches is looked at."""
+    passes = []
+
+    def rows():
+        passes.append(0)
+        time.sleep(0.5)
+        for _ in range(number):
+            passes[-1] += 1
+            yield tf.zeros([4, 12]), tf.one_hot([0, 0, 0, 0], 2)
+
+    validation = splits.Stream(4 * number, 4, lambda *args: tf.data.Dataset.from_generator(
+        rows, output_signature=(tf.TensorSpec([4, 12]), tf.TensorSpec([4, 2]))))
+    _, evaluation, _ = fitting.measure_speed(compiled, Single(), stream(), validation)
+    assert evaluation >= 0.5 and len(passes) == 2 and passes[-1] <= 12
 
 
 @pytest.mark.parametrize("mode, values, best", [("max", [0.1, 0.5, 0.4, 0.5], 3), ("min", [0.3, 0.2, 0.4, 0.5], 1)])
@@ -126,6 +145,7 @@ def test_rounds_are_looked_at_between_them(tmp_path):
     keeper = fitting.RoundKeeper(run, fitting.Progress(), 50, "val_accuracy", "max", 0,
                                  [types.SimpleNamespace(poll=seen.append)])
     keeper.set_model(compiled(1))
+    keeper.set_params({"steps": 5})
     keeper.model.optimizer.iterations.assign(10)
     keeper.on_train_batch_end(0)
     assert seen == [10] and run.checkpoints.steps() == []
@@ -134,6 +154,12 @@ def test_rounds_are_looked_at_between_them(tmp_path):
     with pytest.raises(fitting.Terminated, match="saved at step 20"):
         keeper.on_train_batch_end(1)
     assert seen == [10, 20] and run.checkpoints.steps() == [20]
+    keeper.model.optimizer.iterations.assign(50)
+    keeper.on_train_batch_end(4)  # the last of its epoch, which has yet to be evaluated
+    assert run.checkpoints.steps() == [20]
+    with pytest.raises(fitting.Terminated, match="saved at step 50"):
+        keeper.on_epoch_end(0, {"val_accuracy": 0.5})
+    assert run.checkpoints.steps() == [20, 50] and keeper.progress.best_epoch == 0
 
 
 def test_weights_that_are_not_finite_are_training_that_diverged(tmp_path):
@@ -144,3 +170,5 @@ def test_weights_that_are_not_finite_are_training_that_diverged(tmp_path):
     keeper.model.get_layer("d").kernel.assign(tf.fill([12, 2], float("nan")))
     with pytest.raises(fitting.TrainingDiverged, match="is not finite; .* was not written. Lower --learning_rate"):
         keeper.on_epoch_end(0, {})
+    with pytest.raises(fitting.TrainingDiverged, match="best.npz was not written. Lower --learning_rate"):
+        keeper.on_epoch_end(0, {"val_accuracy": 0.1})

@@ -234,7 +234,12 @@ class FakeBuilder:
 
 
 def load_fake_tfds(monkeypatch, builder, **flags):
-    module = types.SimpleNamespace(builder=lambda name, data_dir: builder, as_numpy=lambda dataset: dataset)
+    def builder_of(name, data_dir):
+        if builder is None:
+            raise FileNotFoundError(name)
+        return builder
+
+    module = types.SimpleNamespace(builder=builder_of, as_numpy=lambda dataset: dataset)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
     return load("", data="tfds:pairs", **{"languages": "en,de", **flags}).spec
 
@@ -260,6 +265,7 @@ def test_pairs_of_tensorflow_datasets(monkeypatch, capsys):
 def test_other_sets_of_tensorflow_datasets(monkeypatch, builder, flags, message):
     with pytest.raises(ValueError, match=message):
         load_fake_tfds(monkeypatch, builder, **flags)
+    assert builder is None or builder.is_prepared == (not flags)  # features are known before anything is downloaded
 
 
 def test_dates_are_right_and_not_ambiguous():

@@ -95,6 +95,17 @@ def test_a_layer_that_is_called_twice_has_no_one_range():
     assert id(embedding) not in plan and id(model.get_layer("dense")) in plan
 
 
+def test_what_is_read_by_a_layer_called_twice_has_its_own_range():
+    """Two dense layers with one ReLU and one concatenation: neither has a range, so what they read has."""
+    relu, join, inputs = keras.layers.ReLU(), keras.layers.Concatenate(), keras.Input((4,))
+    x = relu(keras.layers.Dense(4, name="a")(inputs))
+    x = relu(keras.layers.Dense(4, name="b")(join([x, inputs])))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="c")(join([x, inputs])))
+    plan = quantization.plan_ranges(model)
+    assert set(plan) == {id(model.get_layer(name)) for name in "abc"}
+    assert np.isfinite(Quantization(np.ones((2, 4), np.float32)).prepare(model)(np.ones((2, 4)), training=True)).all()
+
+
 def test_ranges_are_those_of_the_samples():
     model, x = kinds.build("conv_bn_relu")
     inner = keras.Model(model.input, [model.get_layer(n).output for n in ("first", "a_relu", "logits")])

@@ -26,12 +26,14 @@ def double_precision():
     workdir.set_precision("float32")
 
 
-def fit(strategy, *, rounds=6, optimizer=None, layer=None):
+def fit(strategy, *, rounds=6, optimizer=None, layer=None, slots=0.0):
     """(kernel before, kernel after, model)."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([layer or keras.layers.Dense(1, use_bias=False, input_shape=[3])])
     model.compile(optimizer or keras.optimizers.SGD(RATE, momentum=MOMENTUM), "mse")
     model.optimizer.build(model.trainable_variables)
+    for slot in (v for v in model.optimizer.variables if v.shape.rank):
+        slot.assign(tf.fill(slot.shape, tf.constant(slots, slot.dtype)))
     before = model.get_weights()[0]
     stream = replicas.stream(*data(), BATCH)
     strategy.check(model, stream)
@@ -74,7 +76,8 @@ def test_is_the_algorithm():
 def test_adam_begins_anew_with_each_client_and_its_rate_goes_on():
     strategy = Federated(clients=5, client_share=0.6, local_steps=STEPS, seed=3)
     schedule = keras.optimizers.schedules.InverseTimeDecay(0.1, 1, 0.5)
-    server, found, model = fit(strategy, optimizer=keras.optimizers.Adam(schedule))
+    # The slots are those of a run that another strategy began.
+    server, found, model = fit(strategy, optimizer=keras.optimizers.Adam(schedule), slots=3.0)
     for number, ((x, y), examples) in enumerate(rounds_of(strategy, 6)):
         ends = []
         for client_x, client_y in zip(x, y):
@@ -91,12 +94,17 @@ def test_adam_begins_anew_with_each_client_and_its_rate_goes_on():
 
 
 class Masked(keras.layers.Dense):
-    """With a weight that no step changes."""
+    """With a weight that no step changes, and one that each step changes, as a range."""
 
     def build(self, input_shape):
         super().build(input_shape)
         self.mask = self.add_weight(name="mask", shape=[3], initializer=keras.initializers.Constant(1 / 3),
-                                    trainable=False)
+                                    trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+        self.steps = self.add_weight(name="steps", initializer="zeros", trainable=False)
+
+    def call(self, inputs):
+        self.steps.assign_add(1.0)
+        return super().call(inputs)
 
 
 def test_what_clients_do_not_change_stays_as_it_is():
@@ -104,6 +112,7 @@ def test_what_clients_do_not_change_stays_as_it_is():
     layer = Masked(1, use_bias=False, input_shape=[3])
     fit(Federated(clients=7, client_share=0.9, local_steps=STEPS), layer=layer)
     np.testing.assert_array_equal(layer.mask, np.full(3, 1 / 3))
+    assert layer.steps.numpy() == pytest.approx(6 * STEPS)  # those of a client, not of all
 
 
 def test_nobody_comes_back():
