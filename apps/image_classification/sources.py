@@ -141,11 +141,18 @@ def load_tfds(config):
 
     Images of different sizes are resized to --image_size (128 when it is 0).
     """
-    tfds, builder = prepared(config)
+    def refuse(expected, received):
+        raise ValueError(f"--data={config.data} is not for image classification: expected {expected}; received "
+                         f"{', '.join(sorted(received))}. Use another set.")
+
+    def check(features):
+        if not {"image", "label"} <= set(features):
+            refuse("the features image and label", features)
+
+    tfds, builder = prepared(config, check)
     features, splits = builder.info.features, builder.info.splits
-    if "image" not in features or "label" not in features or "train" not in splits:
-        raise ValueError(f"--data={config.data} is not for image classification: expected the features image and label "
-                         f"and a split train; received {sorted(features)} and {sorted(splits)}. Use another set.")
+    if "train" not in splits:
+        refuse("a split train", splits)
     test = next((split for split in ("test", "validation") if split in splits), None)
     parts = [split and _tfds_examples(tfds, builder, split, config) for split in ("train", test)]
     return Source(*parts, tuple(features["label"].names))
