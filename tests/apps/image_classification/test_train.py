@@ -252,6 +252,14 @@ def test_early_stopping_needs_validation(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_last_weights_are_kept_without_validation_and_it_is_said(tmp_path, capsys):
+    flags = {**SMALL, "epochs": 0, "export": "none", "validation_fraction": 0.0}
+    train_lib.train(Config(workdir=str(tmp_path / "best"), **flags))
+    assert "leave no validation part to say which epoch is best: the last weights are kept" in capsys.readouterr().out
+    train_lib.train(Config(workdir=str(tmp_path / "last"), keep="last", **flags))
+    assert "which epoch is best" not in capsys.readouterr().out
+
+
 def test_bad_flag_as_a_process(tmp_path):
     result = run(tmp_path / "run", model="resnet21")
     assert result.returncode == 2

@@ -205,6 +205,12 @@ def test_predict_imports_no_tensorflow_and_reads_standard_input(finished):
         assert f"prompt {number}: 1 of 3 tokens are not in the vocabulary" in done.stderr.decode()
 
 
+def test_a_closed_standard_input_has_no_prompts(finished, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    config = predict.PredictConfig(model_file=str(finished["transformer"] / "export" / "int8.tflite"))
+    assert predict.main(config, []) == 0 and capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("model.h5", b"", "unknown ending"), ("missing.tflite", None, "does not exist"),
     ("bad.tflite", b"no model", "is not a TFLite file"), ("bad.keras", b"no model", "cannot be read")])

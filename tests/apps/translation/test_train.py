@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from apps.common import tokens
-from apps.common.fitting import read_history
+from apps.common import fitting, tokens
 from apps.translation import averaging, pictures, predict, scoring, sequences, translating
 from apps.translation import data as data_lib
 from apps.translation import train as train_lib
@@ -61,7 +60,7 @@ def test_a_run_learns_and_leaves_everything(finished):
     for name in ("model.keras", "report.md", "plots/attention.png", "plots/curves.png", "export/settings.json",
                  "export/source/vocabulary.json", "export/target/vocabulary.json"):
         assert (finished / name).exists(), name
-    rows = read_history(finished / "history.csv")
+    rows = fitting.read_history(finished / "history.csv")
     assert metrics["best_epoch"] == 1 + min(rows, key=lambda row: (row["val_loss"], -row["epoch"]))["epoch"]
     text = (finished / "report.md").read_text()
     assert "tok:13a" in text and "By length of the source" in text and "| translation |" in text
@@ -139,6 +138,20 @@ def test_predict_needs_no_tensorflow_and_survives_any_line(finished):
     assert done.stdout.count(b"\n") == 4
     assert b"line 2: 2 of 2 tokens are not in the vocabulary" in done.stderr
     assert b"line 4 has 12 tokens; the model reads the first 7" in done.stderr
+
+
+def test_a_closed_standard_input_has_no_lines(finished, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    predict.main(predict.PredictConfig(model_file=str(finished / "export" / "int8.tflite")), [])
+    assert capsys.readouterr().out == ""
+
+
+def test_an_epoch_of_weights_that_are_not_finite_is_not_kept(tmp_path):
+    keep = averaging.KeepEpochs(tmp_path, 2)
+    keep.set_model(keras.Sequential([keras.layers.Dense(1, input_shape=(1,))]))
+    keep.model.set_weights([np.array([[np.nan]]), np.zeros(1)])
+    with pytest.raises(fitting.TrainingDiverged, match="000000.npz was not written. Lower --learning_rate"):
+        keep.on_epoch_end(0)
 
 
 def test_averaged_weights_are_the_mean_of_the_last_epochs(finished):
